@@ -1,0 +1,22 @@
+"""Hypernetworks for Keras: layers whose weights are the output of a smaller network."""
+
+from keras_hypernets import initializers, models
+from keras_hypernets.dynamic.gated_cell import GatedCell
+from keras_hypernets.dynamic.hyper_gru_cell import HyperGRUCell
+from keras_hypernets.dynamic.hyper_lstm import HyperLSTM
+from keras_hypernets.dynamic.hyper_lstm_cell import HyperLSTMCell
+from keras_hypernets.dynamic.hyper_simple_rnn_cell import HyperSimpleRNNCell
+from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
+from keras_hypernets.version import __version__
+
+__all__ = [
+    "__version__",
+    "GatedCell",
+    "HyperGRUCell",
+    "HyperLSTM",
+    "HyperLSTMCell",
+    "HyperSimpleRNNCell",
+    "LayerNormLSTMCell",
+    "initializers",
+    "models",
+]

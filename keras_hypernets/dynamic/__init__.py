@@ -1,0 +1,1 @@
+"""Recurrent cells and layers: weights that change at every time step."""

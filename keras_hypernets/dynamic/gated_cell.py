@@ -1,0 +1,270 @@
+"""What every recurrent cell here is: a table of linear maps and a pure tail."""
+
+import keras
+from keras import ops
+
+from keras_hypernets.initializers import per_gate
+from keras_hypernets.validation import positive_integer, positive_number, rate
+
+
+class GatedCell(keras.Layer):
+    r"""Base class of recurrent cells: a table of linear maps and a pure function `tail`.
+
+    One step of any gated recurrent network is
+
+        p_t = sum over sources s of W_ps s_t        (`linear`: pre-activation p, source s)
+        y_t, state_t = tail(p_t, state_{t-1})       (everything else)
+
+    where a source is the input `"x"` or a state of the step before. A subclass says what its maps
+    are (`linear`) and what happens to their sums (`tail`); this class applies them, so that the
+    same cell runs inside `keras.layers.RNN` and in any faster loop that knows the two.
+
+    Kernels are gate-major, `(gates, in, units)`: `x @ W` gives `(gates, batch, units)`, whose gates
+    are contiguous.
+
+    A subclass defines
+
+    - `state_names`: names of the states, the output's `"h"` first.
+    - `state_size`: list with the units of each state. Default: `units` for each.
+    - `build(input_shape)`: makes the weights with `add_gate_weight` and `add_weight`.
+    - `linear`: property, `{pre_activation: {source: kernel}}`.
+    - `tail(pre, state, small, noise)`: pure function of four dictionaries: `pre` holds
+      `(gates, batch, units)` sums, `state` the states of the step before, `small` every weight that
+      is in no linear map by its name, `noise` the masks of `noise()`, empty outside training.
+      Returns the output `(batch, units)` and the dictionary of new states.
+    - `noise_rates` (optional): property, `{name: (rate, units)}` of the dropout masks for `tail`.
+
+    Args:
+        units: positive integer, size of the output.
+        activation: activation of candidates and outputs. Default `"tanh"`.
+        recurrent_activation: activation of gates. Default `"sigmoid"`.
+        use_bias: whether there are biases. Default `True`.
+        layer_norm: whether `normalize` normalises, for tails that call it. Default `False`.
+        layer_norm_epsilon: added to the variance. Default 1e-3.
+        kernel_initializer: for the kernels of the input. Default `"glorot_uniform"`. This and every
+            other initializer, regularizer and constraint acts on each gate's block by itself.
+        recurrent_initializer: for the kernels of the states. Default `"orthogonal"`, which on each
+            gate by itself is `keras_hypernets.initializers.GateOrthogonal`.
+        bias_initializer: default `"zeros"`.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: default `None`.
+        kernel_constraint, recurrent_constraint, bias_constraint: default `None`.
+        recurrent_dropout: rate in [0, 1) of the dropout inside the recurrence. Default 0.
+        seed: integer seed of the dropout masks. Default `None`: random.
+
+    Call arguments:
+        inputs: `(batch, features)`, one time step.
+        states: list of `(batch, size)` tensors, in the order of `state_names`.
+        training: whether dropout is applied.
+
+    Returns:
+        The output `(batch, units)` and the list of new states.
+
+    Raises:
+        ValueError: for an argument out of its range, or states of another number or shape.
+
+    A new dropout mask is drawn at each step. On the JAX backend `keras.layers.RNN` runs its steps
+    inside `jax.lax.scan`, out of which the moved seed cannot come: there recurrent dropout needs
+    `unroll=True`, without which JAX raises `UnexpectedTracerError`.
+
+    Example:
+
+    >>> @keras.saving.register_keras_serializable(package="example")
+    ... class MinimalGatedCell(keras_hypernets.GatedCell):
+    ...     state_names = ("h",)
+    ...
+    ...     def build(self, input_shape):
+    ...         self.kernel = self.add_gate_weight("kernel", (2, input_shape[-1], self.units))
+    ...         self.recurrent_kernel = self.add_gate_weight(
+    ...             "recurrent_kernel", (2, self.units, self.units), "recurrent")
+    ...         self.bias = self.add_gate_weight("bias", (2, self.units), "bias")
+    ...
+    ...     @property
+    ...     def linear(self):
+    ...         return {"gates": {"x": self.kernel, "h": self.recurrent_kernel}}
+    ...
+    ...     def tail(self, pre, state, small, noise):
+    ...         f, g = keras.ops.unstack(pre["gates"] + small["bias"][:, None], 2)
+    ...         f, g = self.recurrent_activation(f), self.activation(g)
+    ...         h = f * state["h"] + (1 - f) * g
+    ...         return h, {"h": h}
+    >>> layer = keras.layers.RNN(MinimalGatedCell(8), return_sequences=True)
+    >>> tuple(layer(keras.ops.ones((2, 5, 3))).shape)
+    (2, 5, 8)
+    """
+
+    state_names = ("h",)
+
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        layer_norm=False,
+        layer_norm_epsilon=1e-3,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        recurrent_dropout=0.0,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.units = positive_integer("units", units)
+        self.activation = keras.activations.get(activation)
+        self.recurrent_activation = keras.activations.get(recurrent_activation)
+        self.use_bias = use_bias
+        self.layer_norm = layer_norm
+        self.layer_norm_epsilon = positive_number("layer_norm_epsilon", layer_norm_epsilon)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.recurrent_dropout = rate("recurrent_dropout", recurrent_dropout)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    @property
+    def state_size(self):
+        return [self.units] * len(self.state_names)
+
+    @property
+    def output_size(self):
+        return self.units
+
+    @property
+    def linear(self):
+        raise NotImplementedError(f"{type(self).__name__} must define the property `linear`.")
+
+    def tail(self, pre, state, small, noise):
+        raise NotImplementedError(f"{type(self).__name__} must define `tail`.")
+
+    @property
+    def small(self):
+        """Every weight that is in no linear map, by its name: what `tail` reads."""
+        large = {id(kernel) for maps in self.linear.values() for kernel in maps.values()}
+        return {weight.name: weight for weight in self.weights if id(weight) not in large}
+
+    @property
+    def noise_rates(self):
+        return {"candidate": (self.recurrent_dropout, self.units)}
+
+    def noise(self, batch_size):
+        """Draws the dropout masks of one training step, `{name: (batch, units)}`."""
+        rates = {name: (r, units) for name, (r, units) in self.noise_rates.items() if r > 0}
+        return {
+            name: keras.random.dropout(
+                ops.ones((batch_size, units), self.compute_dtype), r, seed=self.seed_generator
+            )
+            for name, (r, units) in rates.items()
+        }
+
+    def add_gate_weight(self, name, shape, options="kernel", initializer=None):
+        """Adds a weight of shape `(gates, ...)`, each gate's block treated by itself.
+
+        Args:
+            name: name of the weight, also its key in `small`.
+            shape: `(gates, in, units)` or `(gates, units)`.
+            options: whose initializer, regularizer and constraint it gets: `"kernel"` means
+                `self.kernel_initializer` and so on.
+            initializer: used instead of that initializer.
+        """
+        regularizer = getattr(self, f"{options}_regularizer")
+        constraint = getattr(self, f"{options}_constraint")
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=per_gate(initializer or getattr(self, f"{options}_initializer")),
+            regularizer=regularizer and (lambda w: sum(map(regularizer, ops.unstack(w, shape[0])))),
+            constraint=constraint
+            and (lambda w: ops.stack([constraint(block) for block in ops.unstack(w, shape[0])])),
+        )
+
+    def add_layer_norm(self, name, shape):
+        """Adds the gain `{name}_gamma` and the offset `{name}_beta`, if there is layer norm."""
+        if self.layer_norm:
+            self.add_weight(name=f"{name}_gamma", shape=shape, initializer="ones")
+            self.add_weight(name=f"{name}_beta", shape=shape, initializer="zeros")
+
+    def normalize(self, x, small, name):
+        """Layer normalisation over the units with the gain and offset of `name`, if there is one.
+
+        `gamma * (x - mean) / sqrt(variance + epsilon) + beta`; the statistics of half-precision
+        values are taken in float32.
+        """
+        if not self.layer_norm:
+            return x
+        gamma, beta = small[f"{name}_gamma"], small[f"{name}_beta"]
+        if len(gamma.shape) == 2:
+            gamma, beta = gamma[:, None], beta[:, None]
+        wide = ops.cast(x, "float32") if ops.dtype(x) in ("float16", "bfloat16") else x
+        centred = wide - ops.mean(wide, axis=-1, keepdims=True)
+        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+        normalized = centred * ops.rsqrt(variance + self.layer_norm_epsilon)
+        return ops.cast(normalized, ops.dtype(x)) * gamma + beta
+
+    def add_bias(self, gates, small, name):
+        """Adds the bias `(gates, units)` of that name to `(gates, batch, units)`, if there is one."""
+        return gates + small[name][:, None] if self.use_bias else gates
+
+    def get_initial_state(self, batch_size=None):
+        return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
+
+    def call(self, inputs, states, training=False):
+        self._check_states(states)
+        state = dict(zip(self.state_names, states, strict=True))
+        sources = {**state, "x": inputs}
+        pre = {
+            name: sum(ops.matmul(sources[source], kernel) for source, kernel in maps.items())
+            for name, maps in self.linear.items()
+        }
+        small = {name: ops.convert_to_tensor(weight) for name, weight in self.small.items()}
+        noise = self.noise(ops.shape(inputs)[0]) if training else {}
+        output, new_state = self.tail(pre, state, small, noise)
+        return output, [new_state[name] for name in self.state_names]
+
+    def _check_states(self, states):
+        expected = dict(zip(self.state_names, self.state_size, strict=True))
+        shapes = [tuple(state.shape) for state in states]
+        if [shape[-1:] for shape in shapes] != [(size,) for size in expected.values()]:
+            raise ValueError(
+                f"`states` of {type(self).__name__} must be {len(expected)} tensors of shape (batch, "
+                f"size) with the sizes {expected}. Received: shapes {shapes}"
+            )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+            "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
+            "use_bias": self.use_bias,
+            "layer_norm": self.layer_norm,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+            **self._weight_options_config("kernel", "recurrent", "bias"),
+            "recurrent_dropout": self.recurrent_dropout,
+            "seed": self.seed,
+        }
+
+    def _weight_options_config(self, *groups):
+        kinds = {
+            "initializer": keras.initializers,
+            "regularizer": keras.regularizers,
+            "constraint": keras.constraints,
+        }
+        return {
+            f"{group}_{kind}": module.serialize(getattr(self, f"{group}_{kind}"))
+            for kind, module in kinds.items()
+            for group in groups
+        }

@@ -1,0 +1,113 @@
+"""The HyperLSTM: an LSTM whose weights a smaller LSTM changes at every step."""
+
+import keras
+
+from keras_hypernets.dynamic.hyper_cell import HyperCell
+from keras_hypernets.dynamic.layer_norm_lstm_cell import LSTMTail
+
+
+@keras.saving.register_keras_serializable(package="keras_hypernets")
+class HyperLSTMCell(LSTMTail, HyperCell):
+    r"""LSTM cell whose weights are generated at each step by a small LSTM cell.
+
+    At each step a small LSTM with state `hyper_h` (h^), `hyper_c` (c^) reads x and the main h
+    (eq. 10), its output gives three embeddings per gate y in i, f, g, o (eq. 11), and these change
+    the weights of the main LSTM at the same step (eq. 12 and 13):
+
+        y^_t = LN(W^_y x_t + V^_y h_{t-1} + U^_y h^_{t-1} + b^_y)
+        c^_t = sigma(f^ + forget_bias) c^_{t-1} + sigma(i^) phi(g^)
+        h^_t = sigma(o^) phi(LN(c^_t))
+
+        z_x = A_x h^_t + a_x        z_h = A_h h^_t + a_h        z_b = A_b h^_t
+        y_t = LN(d_x(z_x) * (W_y x_t) + d_h(z_h) * (U_y h_{t-1}) + b(z_b))
+        c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(g))
+        h_t = sigma(o) phi(LN(c_t))
+
+    with d(z) = D z without a bias, b(z) = B z + b_0, and LN layer normalisation over the units. The
+    stored `c` is not normalised. With `weight_generation="full"` the z mix whole kernels instead
+    (the analogue of eq. 5): sum_k z_x[k] W_y[k] x_t, and likewise for h.
+
+    Differences from the paper, all as in the author's code: h^_t and not h^_{t-1} generates the
+    weights (its prose says so too), a forget bias is added after layer normalisation, and layer
+    normalisation has gain and offset.
+
+    Args:
+        units: positive integer, size of `h` and `c`.
+        hyper_units: positive integer, size of `hyper_h` and `hyper_c`. Default 128.
+        embedding_dim: positive integer, size of every z. Default 16.
+        weight_generation: `"scaling"` (default) or `"full"`.
+        layer_norm: whether both cells are normalised. Default `True`.
+        layer_norm_epsilon: added to the variance. Default 1e-3.
+        forget_bias: added to the forget gates of both cells. Default 1.0.
+        recurrent_dropout: rate of the dropout on the main cell's candidate phi(g), without memory
+            loss, a new mask each step, only in training. It is not Keras' `recurrent_dropout`,
+            which drops `h`. Default 0.
+        hyper_recurrent_dropout: the same in the small cell. Default 0.
+        hyper_initializer: `"default"` or `"paper"`, see `HyperCell`.
+        **kwargs: `activation`, `recurrent_activation`, `use_bias`, `seed`; the initializers,
+            regularizers and constraints of `kernel`, `recurrent`, `bias` (main cell) and
+            `hyper_kernel`, `hyper_recurrent`, `hyper_bias` (small cell), such as
+            `hyper_kernel_regularizer`: see `GatedCell`. Then those of `keras.Layer`.
+
+    Call arguments:
+        inputs: `(batch, features)`.
+        states: `[h, c, hyper_h, hyper_c]`, `(batch, units)` twice and `(batch, hyper_units)` twice.
+        training: whether dropout is applied.
+
+    Returns:
+        `h` of shape `(batch, units)`, and `[h, c, hyper_h, hyper_c]`.
+
+    Masking is `keras.layers.RNN`'s: a masked step keeps all four states.
+
+    Raises:
+        ValueError: for an argument out of its range, or states of another number or shape.
+
+    Example:
+
+    >>> cell = keras_hypernets.HyperLSTMCell(32, hyper_units=8, embedding_dim=4)
+    >>> layer = keras.layers.RNN(cell, return_sequences=True)
+    >>> x = keras.random.normal((2, 10, 5), seed=0)
+    >>> tuple(layer(x).shape)
+    (2, 10, 32)
+    >>> d_x, d_h, b = cell.generated_weights(x)
+    >>> tuple(d_x.shape)
+    (2, 10, 4, 32)
+
+    Reference:
+        [Ha et al., 2016](https://arxiv.org/abs/1609.09106), appendix A.2.2.
+    """
+
+    state_names = ("h", "c", "hyper_h", "hyper_c")
+    gates = 4
+    bias_rows = 4
+
+    def __init__(
+        self,
+        units,
+        hyper_units=128,
+        embedding_dim=16,
+        weight_generation="scaling",
+        layer_norm=True,
+        layer_norm_epsilon=1e-3,
+        forget_bias=1.0,
+        **kwargs,
+    ):
+        super().__init__(
+            units,
+            hyper_units=hyper_units,
+            embedding_dim=embedding_dim,
+            weight_generation=weight_generation,
+            layer_norm=layer_norm,
+            layer_norm_epsilon=layer_norm_epsilon,
+            forget_bias=forget_bias,
+            **kwargs,
+        )
+
+    def tail(self, pre, state, small, noise):
+        gates = self.add_bias(pre["hyper"], small, "hyper_bias")
+        hyper_h, hyper_c = self.lstm(
+            gates, state["hyper_c"], small, noise.get("hyper_candidate"), "hyper_"
+        )
+        gates = self.add_bias(sum(self.modulated_sums(hyper_h, pre, small)), small, "bias")
+        h, c = self.lstm(gates, state["c"], small, noise.get("candidate"))
+        return h, {"h": h, "c": c, "hyper_h": hyper_h, "hyper_c": hyper_c}

@@ -1,0 +1,124 @@
+"""The LSTM with layer normalisation: the small cell of a HyperLSTM, and its baseline."""
+
+import keras
+from keras import ops
+
+from keras_hypernets.dynamic.gated_cell import GatedCell
+
+
+class LSTMTail:
+    """What an LSTM does with the sums of its linear maps: a mixin of `GatedCell`s."""
+
+    def __init__(self, *args, forget_bias=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.forget_bias = forget_bias
+
+    def add_layer_norms(self, units, prefix=""):
+        self.add_layer_norm(f"{prefix}gate", (4, units))
+        self.add_layer_norm(f"{prefix}cell", (units,))
+
+    def lstm(self, gates, c, small, mask=None, prefix=""):
+        """Returns the new h and c.
+
+        Args:
+            gates: `(4, batch, units)`, sums of the linear maps with their bias; order i, f, g, o.
+            c: `(batch, units)`, of the step before.
+            small: weights of the layer norms by name.
+            mask: dropout mask of the candidate g, or None.
+            prefix: of the names in `small`, `"hyper_"` for the small cell.
+        """
+        i, f, g, o = ops.unstack(self.normalize(gates, small, f"{prefix}gate"), 4)
+        g = self.activation(g) if mask is None else self.activation(g) * mask
+        c = self.recurrent_activation(f + self.forget_bias) * c + self.recurrent_activation(i) * g
+        normalized = self.normalize(c, small, f"{prefix}cell")
+        return self.recurrent_activation(o) * self.activation(normalized), c
+
+    def get_config(self):
+        return {**super().get_config(), "forget_bias": self.forget_bias}
+
+
+@keras.saving.register_keras_serializable(package="keras_hypernets")
+class LayerNormLSTMCell(LSTMTail, GatedCell):
+    r"""LSTM cell with layer normalisation of each gate and dropout without memory loss.
+
+    With sigma the recurrent activation, phi the activation and LN layer normalisation over the
+    units (eq. 9 and 10 of the paper; Ba et al.; Semeniuta et al.):
+
+        i, f, g, o = LN(W_y x_t + U_y h_{t-1} + b_y)        for y in i, f, g, o, each by itself
+        c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(g))
+        h_t = sigma(o) phi(LN(c_t))
+
+    The stored `c` is not normalised; the forget bias is added after layer normalisation, which
+    would remove it. With `layer_norm=False` this is `keras.layers.LSTMCell`
+    (`converters.load_keras_lstm` moves the weights).
+
+    Not the same as `tfa.rnn.LayerNormLSTMCell` of the late TensorFlow Addons: that one normalises
+    the products with x and with h apart, each over the four gates together, adds the bias (with
+    `unit_forget_bias`) after it, stores the normalised `c`, and drops inputs and states (`dropout`,
+    `recurrent_dropout`) where this one drops the candidate. Its weights do not carry over.
+
+    Args:
+        units: positive integer, size of `h` and `c`.
+        layer_norm: whether gates and cell state are normalised. Default `True`.
+        layer_norm_epsilon: added to the variance. Default 1e-3.
+        forget_bias: added to the forget gate's pre-activation. Default 1.0.
+        recurrent_dropout: rate of the dropout on the candidate, a new mask each step, only in
+            training. It is not Keras' `recurrent_dropout`, which drops `h`. Default 0.
+        **kwargs: `activation`, `recurrent_activation`, `use_bias`, `seed`, and the initializers,
+            regularizers and constraints of `kernel`, `recurrent` and `bias`: see `GatedCell`. Then
+            those of `keras.Layer`.
+
+    Call arguments:
+        inputs: `(batch, features)`.
+        states: `[h, c]`, each `(batch, units)`.
+        training: whether dropout is applied.
+
+    Returns:
+        `h` of shape `(batch, units)`, and `[h, c]`.
+
+    Masking is `keras.layers.RNN`'s: a masked step keeps both states.
+
+    Raises:
+        ValueError: for an argument out of its range, or states of another number or shape.
+
+    Example:
+
+    >>> layer = keras.layers.RNN(keras_hypernets.LayerNormLSTMCell(16), return_sequences=True)
+    >>> tuple(layer(keras.ops.ones((2, 10, 8))).shape)
+    (2, 10, 16)
+
+    Reference:
+        - [Ha et al., 2016](https://arxiv.org/abs/1609.09106), appendix A.2.2
+        - [Ba et al., 2016](https://arxiv.org/abs/1607.06450)
+        - [Semeniuta et al., 2016](https://arxiv.org/abs/1603.05118)
+    """
+
+    state_names = ("h", "c")
+
+    def __init__(self, units, layer_norm=True, layer_norm_epsilon=1e-3, forget_bias=1.0, **kwargs):
+        super().__init__(
+            units,
+            layer_norm=layer_norm,
+            layer_norm_epsilon=layer_norm_epsilon,
+            forget_bias=forget_bias,
+            **kwargs,
+        )
+
+    def build(self, input_shape):
+        units = self.units
+        self.kernel = self.add_gate_weight("kernel", (4, input_shape[-1], units))
+        self.recurrent_kernel = self.add_gate_weight(
+            "recurrent_kernel", (4, units, units), "recurrent"
+        )
+        if self.use_bias:
+            self.bias = self.add_gate_weight("bias", (4, units), "bias")
+        self.add_layer_norms(units)
+
+    @property
+    def linear(self):
+        return {"gates": {"x": self.kernel, "h": self.recurrent_kernel}}
+
+    def tail(self, pre, state, small, noise):
+        gates = self.add_bias(pre["gates"], small, "bias")
+        h, c = self.lstm(gates, state["c"], small, noise.get("candidate"))
+        return h, {"h": h, "c": c}

@@ -1,0 +1,75 @@
+"""Initial values of weights that hold several gates, one (in, units) block per gate."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def per_gate(initializer):
+    """Makes an initializer fill every gate's block of a gate-major weight by itself.
+
+    Keras' initializers read fan-in and fan-out off the whole shape and take `(gates, in, units)`
+    for a convolution's kernel: `glorot_uniform` would draw at half its deviation or less.
+
+    Args:
+        initializer: any Keras initializer object, or a function of `(shape, dtype)`.
+
+    Returns:
+        A function of `(shape, dtype)` that calls `initializer` on `shape[1:]` once per gate, with
+        another seed each time, and stacks the blocks along axis 0.
+    """
+
+    def initialize(shape, dtype=None):
+        blocks = _independent(initializer, shape[0])
+        return ops.stack([block(tuple(shape[1:]), dtype=dtype) for block in blocks])
+
+    return initialize
+
+
+def _independent(initializer, count):
+    """`count` initializers alike but for the seed: called twice, one would repeat its values."""
+    if not isinstance(initializer, keras.initializers.Initializer):
+        return [initializer] * count
+    config = initializer.get_config()
+    seed = config.get("seed")
+    if "seed" not in config or not (seed is None or isinstance(seed, int)):
+        return [initializer] * count  # nothing random, or a SeedGenerator, which moves on by itself
+    seeds = [None] * count
+    if seed is not None:
+        seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
+    return [type(initializer).from_config({**config, "seed": s}) for s in seeds]
+
+
+@keras.saving.register_keras_serializable(package="keras_hypernets")
+class GateOrthogonal(keras.initializers.Orthogonal):
+    """Orthogonal initial values for each gate's block by itself.
+
+    Keras' `"orthogonal"` on an LSTM's `(units, 4 * units)` kernel makes one matrix with orthonormal
+    rows, in which each gate's square block has a root mean square singular value of 0.5. Here every
+    `(in, units)` block is (semi-)orthogonal: all its singular values equal `gain`.
+
+    Args:
+        gain: float, factor of every block. Default 1.0.
+        seed: integer or `keras.random.SeedGenerator`; every gate draws from a seed derived from it.
+
+    Call arguments:
+        shape: `(gates, in, units)`, or `(in, units)` for a single block.
+        dtype: data type of the values.
+
+    Example:
+
+    >>> import numpy as np
+    >>> kernel = keras_hypernets.initializers.GateOrthogonal(seed=1)((4, 3, 3))
+    >>> singular_values = np.linalg.svd(keras.ops.convert_to_numpy(kernel), compute_uv=False)
+    >>> bool(np.allclose(singular_values, 1.0, atol=1e-5))
+    True
+
+    Reference:
+        [Ha et al., 2016](https://arxiv.org/abs/1609.09106), appendix A.2.3.
+    """
+
+    def __call__(self, shape, dtype=None):
+        if len(shape) == 3:
+            block = keras.initializers.Orthogonal(gain=self.gain, seed=self.seed)
+            return per_gate(block)(shape, dtype=dtype)
+        return super().__call__(shape, dtype=dtype)

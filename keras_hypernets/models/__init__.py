@@ -1,0 +1,25 @@
+"""Functional models in the style of keras.applications."""
+
+from keras_hypernets.models.char_language_model import char_language_model
+from keras_hypernets.models.character_embedding import CharacterEmbedding
+from keras_hypernets.models.text_generation import (
+    generate,
+    initial_states,
+    run,
+    sample,
+    state_sizes,
+    step,
+    with_states,
+)
+
+__all__ = [
+    "CharacterEmbedding",
+    "char_language_model",
+    "generate",
+    "initial_states",
+    "run",
+    "sample",
+    "state_sizes",
+    "step",
+    "with_states",
+]

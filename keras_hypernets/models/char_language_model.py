@@ -1,0 +1,109 @@
+"""Character language models: a recurrent network that predicts the next character."""
+
+import keras
+
+from keras_hypernets.dynamic.hyper_gru_cell import HyperGRUCell
+from keras_hypernets.dynamic.hyper_lstm import HyperLSTM
+from keras_hypernets.dynamic.hyper_simple_rnn_cell import HyperSimpleRNNCell
+from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
+from keras_hypernets.models.character_embedding import CharacterEmbedding
+from keras_hypernets.validation import one_of, positive_integer, rate
+
+
+def _around(cell_class):
+    def layer(units, name, return_sequences, stateful, **options):
+        return keras.layers.RNN(
+            cell_class(units, **options),
+            return_sequences=return_sequences,
+            stateful=stateful,
+            name=name,
+        )
+
+    return layer
+
+
+RECURRENT_LAYERS = {
+    "hyper_lstm": HyperLSTM,
+    "layer_norm_lstm": _around(LayerNormLSTMCell),
+    "lstm": keras.layers.LSTM,
+    "hyper_gru": _around(HyperGRUCell),
+    "hyper_simple_rnn": _around(HyperSimpleRNNCell),
+}
+
+
+def char_language_model(
+    vocabulary: str,
+    units: int,
+    layers: int = 1,
+    cell: str = "hyper_lstm",
+    token_embedding_size: int | None = None,
+    dropout: float = 0.0,
+    batch_size: int | None = None,
+    stateful: bool = False,
+    seed: int | None = None,
+    name: str = "char_language_model",
+    **cell_options,
+) -> keras.Model:
+    """Makes a character language model: embedding, recurrent layers, a Dense layer of logits.
+
+    The character-level set-up of the paper (section 4.3): the logits at a position are those of the
+    next character. The vocabulary is saved with the model. `generate` writes text with it.
+
+    Args:
+        vocabulary: string of different characters; ids are positions in it.
+        units: positive integer, units of each recurrent layer.
+        layers: positive integer, number of recurrent layers. Default 1.
+        cell: `"hyper_lstm"` (default), `"layer_norm_lstm"`, `"lstm"`, `"hyper_gru"` or
+            `"hyper_simple_rnn"`.
+        token_embedding_size: size of learned character vectors, or `None` (default) for one-hot.
+        dropout: rate in [0, 1) of the dropout on the input of each recurrent layer and on the
+            output of the last. Default 0.
+        batch_size: fixed batch size, or `None` (default) for any.
+        stateful: whether the states at the end of a batch are the initial states of the next one,
+            as truncated backpropagation through time needs it; requires `batch_size`.
+        seed: integer seed of all dropout masks; `None` (default) for random ones.
+        name: name of the model.
+        **cell_options: arguments of the recurrent layer or cell, such as `hyper_units`,
+            `embedding_dim`, `layer_norm`, `recurrent_dropout`.
+
+    Returns:
+        A functional `keras.Model` from ids `(batch, time)` to logits `(batch, time, characters)`.
+
+    Raises:
+        ValueError: for an argument out of its range, or a cell option that the cell does not have.
+
+    Example:
+
+    >>> model = keras_hypernets.models.char_language_model(
+    ...     "abc ", units=16, hyper_units=8, embedding_dim=4)
+    >>> tuple(model(model.get_layer("embedding").encode("a cab")[None]).shape)
+    (1, 5, 4)
+    >>> len(keras_hypernets.models.generate(model, "a ", length=10, seed=1))
+    12
+    """
+    make_layer = RECURRENT_LAYERS[one_of("cell", cell, tuple(RECURRENT_LAYERS))]
+    positive_integer("layers", layers)
+    rate("dropout", dropout)
+    if stateful and batch_size is None:
+        raise ValueError("`stateful=True` needs a fixed `batch_size`. Received: batch_size=None")
+
+    def seeded(n):
+        return None if seed is None else seed + n
+
+    ids = keras.Input((None,), batch_size=batch_size, dtype="int32", name="ids")
+    x = CharacterEmbedding(vocabulary, token_embedding_size, name="embedding")(ids)
+    for n in range(layers):
+        if dropout:
+            x = keras.layers.Dropout(dropout, seed=seeded(2 * n), name=f"dropout_{n}")(x)
+        x = make_layer(
+            units,
+            name=f"recurrent_{n}",
+            return_sequences=True,
+            stateful=stateful,
+            seed=seeded(2 * n + 1),
+            **cell_options,
+        )(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, seed=seeded(2 * layers), name=f"dropout_{layers}")(x)
+    logits = keras.layers.Dense(len(vocabulary), name="logits")(x)
+    return keras.Model(ids, logits, name=name)

@@ -1,0 +1,207 @@
+"""Running a character language model step by step, with its states in hand: writing text."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_hypernets.models.character_embedding import CharacterEmbedding
+from keras_hypernets.validation import positive_integer
+
+
+def embedding_of(model: keras.Model) -> CharacterEmbedding:
+    """Returns the layer that holds the vocabulary of a model made by `char_language_model`."""
+    for layer in model.layers:
+        if isinstance(layer, CharacterEmbedding):
+            return layer
+    raise ValueError(
+        "`model` must be a character language model made by `char_language_model`. "
+        f"Received: model={model!r}, which has no CharacterEmbedding"
+    )
+
+
+def state_sizes(model: keras.Model) -> dict[str, int]:
+    """Returns the names and sizes of all recurrent states, such as `{"state_0_h": 256, ...}`."""
+    sizes = {}
+    for n, layer in enumerate(_recurrent_layers(model)):
+        names = getattr(layer.cell, "state_names", ("h", "c"))
+        for name, size in zip(names, layer.cell.state_size, strict=True):
+            sizes[f"state_{n}_{name}"] = size
+    return sizes
+
+
+def initial_states(model: keras.Model, batch_size: int) -> list:
+    """Returns the states before the first character, zeros, in the order of `state_sizes`."""
+    return [
+        state
+        for layer in _recurrent_layers(model)
+        for state in layer.cell.get_initial_state(batch_size=batch_size)
+    ]
+
+
+def run(model: keras.Model, ids, states: list, mask=None) -> tuple:
+    """Reads a window of text from given states.
+
+    Args:
+        model: a model made by `char_language_model`, stateful or not; its own states stay.
+        ids: `(batch, time)` integers.
+        states: list of states `(batch, size)` in the order of `state_sizes`.
+        mask: `(batch, time)` booleans; a masked step keeps the states.
+
+    Returns:
+        The logits `(batch, time, characters)` and the list of states after the window.
+    """
+
+    def read_all(layer, x, layer_states):
+        reader = keras.layers.RNN(
+            layer.cell, return_sequences=True, return_state=True, dtype=layer.dtype_policy
+        )
+        output, *layer_states = reader(x, initial_state=layer_states, mask=mask)
+        return output, layer_states
+
+    return _chain(model, ids, states, read_all)
+
+
+def step(model: keras.Model, ids, states: list) -> tuple:
+    """Reads one character of each text, ids `(batch,)`; otherwise as `run`."""
+    return _chain(model, ids, states, lambda layer, x, s: layer.cell(x, s))
+
+
+def with_states(model: keras.Model) -> keras.Model:
+    """Returns a functional model that shares all weights and takes and returns the states.
+
+    Its inputs are `[ids, *states]`, its outputs `[logits, *states]`, states in the order of
+    `state_sizes`.
+    """
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    states = [keras.Input((size,), name=name) for name, size in state_sizes(model).items()]
+    logits, new_states = run(model, ids, states)
+    return keras.Model([ids, *states], [logits, *new_states], name=f"{model.name}_with_states")
+
+
+def sample(logits, temperature, seed, position):
+    """Draws from softmax(logits / temperature), the same for the same `(seed, position)`.
+
+    By the Gumbel trick: argmax of logits + temperature * noise; a temperature of 0 takes the most
+    likely character.
+    """
+    logits = ops.cast(logits, "float32")
+    noise = _gumbel_noise(ops.shape(logits), seed, position)
+    return ops.cast(ops.argmax(logits + temperature * noise, axis=-1), "int32")
+
+
+def continue_text(model, ids, lengths, length, temperature, seed):
+    """Continues texts, in keras.ops alone: what `generate` and an exported model run.
+
+    Args:
+        model: a model made by `char_language_model`.
+        ids: `(batch, time)` prompts, padded at their ends.
+        lengths: `(batch,)` lengths of the prompts, at least 1.
+        length: number of characters to write.
+        temperature: of the sampling.
+        seed: of the sampling; character number k is drawn with `(seed, k)`.
+
+    Returns:
+        `(batch, length)` ids.
+    """
+    batch, time = ops.shape(ids)
+    before_last = ops.arange(time)[None] < lengths[:, None] - 1
+    _, states = run(model, ids, initial_states(model, batch), before_last)
+    last = ops.take_along_axis(ids, ops.cast(lengths, "int32")[:, None] - 1, axis=1)[:, 0]
+
+    def write(position, last, written, *states):
+        logits, states = step(model, last, list(states))
+        last = sample(logits, temperature, seed, position)
+        written = ops.slice_update(written, (0, position), last[:, None])
+        return position + 1, last, written, *states
+
+    loop = (ops.cast(0, "int32"), last, ops.zeros((batch, length), "int32"), *states)
+    return ops.while_loop(lambda position, *_: position < length, write, loop)[2]
+
+
+def generate(
+    model: keras.Model,
+    prompt: str | list[str],
+    length: int,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> str | list[str]:
+    """Writes text with a character language model.
+
+    Args:
+        model: a model made by `char_language_model`.
+        prompt: text to continue, at least one character; or a list of such texts.
+        length: positive integer, number of characters to add.
+        temperature: number >= 0 by which logits are divided before the softmax; 0 takes the most
+            likely character. Default 1.
+        seed: integer; the same seed writes the same text. Default 0.
+
+    Returns:
+        The prompt with its continuation; a list of them for a list of prompts.
+
+    Raises:
+        ValueError: for an empty prompt, a character that is not in the vocabulary, or another
+            argument out of its range.
+    """
+    embedding = embedding_of(model)
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if not prompts or not all(prompts):
+        raise ValueError(f"`prompt` must have at least one character. Received: prompt={prompt!r}")
+    positive_integer("length", length)
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"`temperature` must be at least 0. Received: temperature={temperature!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**31) <= seed < 2**31:
+        raise ValueError(f"`seed` must be an integer of 32 bits. Received: seed={seed!r}")
+
+    encoded = [embedding.encode(text) for text in prompts]
+    ids = np.zeros((len(prompts), max(map(len, encoded))), np.int32)
+    for row, text in zip(ids, encoded, strict=True):
+        row[: len(text)] = text
+    lengths = np.array([len(text) for text in encoded], np.int32)
+    write = continue_text
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        write = tf.function(write, autograph=False)
+    written = ops.convert_to_numpy(write(model, ids, lengths, length, float(temperature), seed))
+    texts = [text + embedding.decode(row) for text, row in zip(prompts, written, strict=True)]
+    return texts[0] if isinstance(prompt, str) else texts
+
+
+def _recurrent_layers(model):
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
+
+
+def _chain(model, x, states, recur):
+    """Applies the layers one after the other, the recurrent ones through `recur`."""
+    states, new_states = list(states), []
+    layers = model.layers
+    for layer in layers[layers.index(embedding_of(model)) :]:
+        if isinstance(layer, keras.layers.RNN):
+            count = len(layer.cell.state_size)
+            x, layer_states = recur(layer, x, states[:count])
+            states = states[count:]
+            new_states += layer_states
+        else:
+            x = layer(x)
+    return x, new_states
+
+
+def _gumbel_noise(shape, seed, position):
+    """Standard Gumbel noise that depends on nothing but shape, seed and position.
+
+    Keras' own random functions take no seed that is a tensor, which a loop in a graph needs.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        key = tf.stack([tf.cast(seed, "int32"), tf.cast(position, "int32")])
+        tiny = np.finfo("float32").tiny
+        uniform = tf.random.stateless_uniform(shape, key, minval=tiny, alg="philox")
+        return -tf.math.log(-tf.math.log(uniform))
+    if backend == "jax":
+        import jax
+
+        return jax.random.gumbel(jax.random.fold_in(jax.random.key(seed), position), shape)
+    key = np.random.SeedSequence([int(seed) % 2**32, int(position)])
+    return ops.convert_to_tensor(np.random.default_rng(key).gumbel(size=tuple(shape)), "float32")
