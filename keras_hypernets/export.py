@@ -128,7 +128,7 @@ def _write_character_language_model(model, path):
 
 
 def _text_codec(vocabulary):
-    """Functions between strings and ids that need no lookup table, which a graph would have to own."""
+    """Functions between strings and ids without lookup tables, which a graph would have to own."""
     import tensorflow as tf
 
     codes = np.array([ord(character) for character in vocabulary], np.int32)

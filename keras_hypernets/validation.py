@@ -1,5 +1,6 @@
 """Checks of arguments: each error names the argument, the rule and what was received."""
 
+import math
 import numbers
 
 
@@ -10,22 +11,24 @@ def positive_integer(name, value):
     return int(value)
 
 
-def rate(name, value):
-    """Returns `value` as a float, or raises ValueError unless it lies in [0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={value!r}")
+def number(name, value, rule="a finite number", allowed=lambda value: True):
+    """Returns `value` as a float, or raises ValueError unless it is finite and allowed."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not math.isfinite(value) or not allowed(value):
+        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
     return float(value)
 
 
 def positive_number(name, value):
-    """Returns `value` as a float, or raises ValueError unless it is a finite number above 0."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, numbers.Real)
-        or not 0 < value < float("inf")
-    ):
-        raise ValueError(f"`{name}` must be a number above 0. Received: {name}={value!r}")
-    return float(value)
+    return number(name, value, "a number above 0", lambda value: value > 0)
+
+
+def nonnegative_number(name, value):
+    return number(name, value, "a number of at least 0", lambda value: value >= 0)
+
+
+def rate(name, value):
+    return number(name, value, "a number in [0, 1)", lambda value: 0 <= value < 1)
 
 
 def one_of(name, value, allowed):

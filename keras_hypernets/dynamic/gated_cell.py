@@ -215,7 +215,7 @@ class GatedCell(keras.Layer):
         return ops.cast(normalized, ops.dtype(x)) * gamma + beta
 
     def add_bias(self, gates, small, name):
-        """Adds the bias `(gates, units)` of that name to `(gates, batch, units)`, if there is one."""
+        """Adds the bias `(gates, units)` of that name to each gate, if there is one."""
         return gates + small[name][:, None] if self.use_bias else gates
 
     def get_initial_state(self, batch_size=None):
@@ -239,8 +239,8 @@ class GatedCell(keras.Layer):
         shapes = [tuple(state.shape) for state in states]
         if [shape[-1:] for shape in shapes] != [(size,) for size in expected.values()]:
             raise ValueError(
-                f"`states` of {type(self).__name__} must be {len(expected)} tensors of shape (batch, "
-                f"size) with the sizes {expected}. Received: shapes {shapes}"
+                f"`states` of {type(self).__name__} must be {len(expected)} tensors of shape "
+                f"(batch, size) with the sizes {expected}. Received: shapes {shapes}"
             )
 
     def get_config(self):

@@ -31,8 +31,8 @@ class HyperCell(GatedCell):
     All embeddings come from one product with `embedding_kernel`, all of d and b from one batched
     product with `scale_kernel`.
 
-    Subclasses set `gates` (of a kernel) and `bias_rows`, and say in `hyper_maps` and `tail` what the
-    two recurrent networks are.
+    Subclasses set `gates` (of a kernel) and `bias_rows`, and say in `hyper_maps`, `add_layer_norms`
+    and `tail` what the two recurrent networks are.
 
     Args:
         units: positive integer, size of the main network.
@@ -41,8 +41,8 @@ class HyperCell(GatedCell):
         weight_generation: `"scaling"` or `"full"`.
         hyper_initializer: `"default"`, or `"paper"` for the values of the paper's appendix A.2.3,
             under which the coordinates of a scaling embedding never differ (see the README).
-        kernel_initializer, hyper_kernel_initializer: default `None`, which is `"glorot_uniform"`, or
-            `"orthogonal"` with `hyper_initializer="paper"`.
+        kernel_initializer, hyper_kernel_initializer: default `None`, which is `"glorot_uniform"`,
+            or `"orthogonal"` with `hyper_initializer="paper"`.
         hyper_recurrent_initializer, hyper_bias_initializer, and hyper_..._regularizer, _constraint:
             as for the main network.
         hyper_recurrent_dropout: rate of the small cell's recurrent dropout. Default 0.

@@ -93,8 +93,8 @@ class HyperLSTM(keras.layers.RNN):
             and not self.unroll
         ):
             raise ValueError(
-                "`recurrent_dropout` draws a new mask at each step, which Keras' loop can do on the "
-                "JAX backend only with `unroll=True`. Received: unroll=False"
+                "`recurrent_dropout` draws a new mask at each step, which Keras' loop can do on "
+                "the JAX backend only with `unroll=True`. Received: unroll=False"
             )
         if training and self.dropout:
             batch, _, features = keras.ops.shape(sequences)

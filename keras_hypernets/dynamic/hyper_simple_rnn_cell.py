@@ -22,8 +22,8 @@ class HyperSimpleRNNCell(HyperCell):
 
         h_t = phi(sum_k z_x[k] W[k] x_t + sum_k z_h[k] U[k] h_{t-1} + b(z_b))
 
-    With `layer_norm=True` both sums are normalised before phi. As in the paper's prose, h^_t and not
-    h^_{t-1} generates the weights.
+    With `layer_norm=True` both sums are normalised before phi. As in the paper's prose, h^_t and
+    not h^_{t-1} generates the weights.
 
     Args:
         units: positive integer, size of `h`.

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
+from keras_hypernets.validation import number
 
 
 class LSTMTail:
@@ -11,7 +12,7 @@ class LSTMTail:
 
     def __init__(self, *args, forget_bias=1.0, **kwargs):
         super().__init__(*args, **kwargs)
-        self.forget_bias = forget_bias
+        self.forget_bias = number("forget_bias", forget_bias)
 
     def add_layer_norms(self, units, prefix=""):
         self.add_layer_norm(f"{prefix}gate", (4, units))

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_hypernets.models.character_embedding import CharacterEmbedding
-from keras_hypernets.validation import positive_integer
+from keras_hypernets.validation import nonnegative_number, positive_integer
 
 
 def embedding_of(model: keras.Model) -> CharacterEmbedding:
@@ -147,8 +147,7 @@ def generate(
     if not prompts or not all(prompts):
         raise ValueError(f"`prompt` must have at least one character. Received: prompt={prompt!r}")
     positive_integer("length", length)
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"`temperature` must be at least 0. Received: temperature={temperature!r}")
+    temperature = nonnegative_number("temperature", temperature)
     if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**31) <= seed < 2**31:
         raise ValueError(f"`seed` must be an integer of 32 bits. Received: seed={seed!r}")
 
@@ -162,7 +161,7 @@ def generate(
         import tensorflow as tf
 
         write = tf.function(write, autograph=False)
-    written = ops.convert_to_numpy(write(model, ids, lengths, length, float(temperature), seed))
+    written = ops.convert_to_numpy(write(model, ids, lengths, length, temperature, seed))
     texts = [text + embedding.decode(row) for text, row in zip(prompts, written, strict=True)]
     return texts[0] if isinstance(prompt, str) else texts
 

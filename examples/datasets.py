@@ -1,0 +1,383 @@
+"""Text for the examples: where it comes from, how it is split, how it is cut into batches.
+
+Every batch is a function of the text, the seed and the step alone. Nothing is consumed, so a run
+resumed at step n sees exactly what an uninterrupted run would have seen from step n on.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import sysconfig
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+# Single-file modules that Python 3.11, 3.12 and 3.13 all have on every platform; no tables of data.
+STDLIB_TRAIN = """
+    abc argparse ast base64 bdb bisect bz2 cmd code codecs codeop colorsys compileall configparser
+    contextlib copy copyreg dataclasses dis enum filecmp fileinput fractions ftplib functools getopt
+    glob graphlib gzip hashlib hmac imaplib ipaddress linecache lzma mailbox mimetypes modulefinder
+    numbers operator optparse os pickle pkgutil plistlib poplib pprint profile pstats py_compile
+    pyclbr queue quopri random reprlib rlcompleter runpy sched selectors shelve shlex shutil smtplib
+    socket socketserver subprocess tabnanny tarfile textwrap threading timeit tokenize traceback
+    tracemalloc types uuid weakref zipapp
+""".split()
+STDLIB_VALIDATION = "csv gettext netrc statistics wave".split()
+STDLIB_TEST = "calendar fnmatch heapq tempfile trace".split()
+
+PTB_FILES = ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt")
+
+TINY_SHAKESPEARE_HOST = "https://raw.githubusercontent.com"
+
+
+class DataError(ValueError):
+    """A problem with the data that the user can solve; the message is one line."""
+
+
+@dataclass(frozen=True)
+class TextData:
+    """A text in three parts, with a digest that tells whether two runs saw the same text."""
+
+    name: str
+    train: str
+    validation: str
+    test: str
+    sha256: str
+
+    @cached_property
+    def vocabulary(self) -> str:
+        """The sorted characters of all three parts, so that none is unknown in evaluation."""
+        return "".join(sorted({*self.train, *self.validation, *self.test}))
+
+
+def load_text(source: str, validation_share: float = 0.05) -> TextData:
+    r"""Loads a text and splits it into training, validation and test text.
+
+    Args:
+        source: One of
+            - `"python-stdlib"`: 88 modules of the running Python's own standard library, split by
+              module. Tabs become spaces; any other character outside printable ASCII and newline
+              is dropped. About 2,156,000 / 114,000 / 113,000 characters in Python 3.11, 96
+              different ones. Another version of Python gives another text and digest.
+            - `"tiny_shakespeare"`: through tensorflow-datasets, in its own split. `TFDS_DATA_DIR`
+              is honoured; the text is downloaded only if it has not been prepared there.
+            - A folder with `ptb.train.txt`, `ptb.valid.txt` and `ptb.test.txt`: Penn Treebank by
+              character. Spaces at the ends of lines are dropped, which leaves the 5,017k / 393k /
+              442k characters of the literature, 50 different ones (`<unk>` is five characters,
+              the end of a line one).
+            - Any other UTF-8 file, or a folder whose files (at any depth, sorted by relative path,
+              hidden ones left out) are read as one text: cut into training, validation and test
+              text, in this order. Write `./tiny_shakespeare` for a file of that name.
+
+            All line ends are read as `\n`, and a byte order mark is dropped.
+        validation_share: Share of a file's or folder's text that becomes the validation text, and
+            as much again the test text; between 0 and 0.5. The other sources have their own split.
+
+    Returns:
+        The text.
+
+    Raises:
+        DataError: If `source` is unknown, incomplete, unreadable, not UTF-8, empty or too short,
+            or `validation_share` is not between 0 and 0.5.
+    """
+    if not 0 < validation_share < 0.5:
+        raise DataError(
+            "`validation_share` must be greater than 0 and less than 0.5. "
+            f"Received: validation_share={validation_share!r}"
+        )
+    name = source
+    if source == "python-stdlib":
+        parts = _python_stdlib()
+    elif source == "tiny_shakespeare":
+        parts = _tiny_shakespeare()
+    elif os.path.isdir(source) or os.path.isfile(source):
+        name = Path(source).resolve().name
+        if any(os.path.exists(os.path.join(source, file)) for file in PTB_FILES):
+            parts = [_penn_treebank(path) for path in _paths(source, PTB_FILES)]
+        else:
+            files = _files(source) if os.path.isdir(source) else [source]
+            parts = _split("".join(map(_read, files)), source, validation_share)
+    else:
+        raise DataError(
+            "`source` must be 'python-stdlib', 'tiny_shakespeare' or the path of an existing text "
+            f"file or folder. Received: source={source!r}"
+        )
+    # 0xff never occurs in UTF-8: a character moved from one part to the next changes the digest.
+    digest = hashlib.sha256(b"\xff".join(part.encode() for part in parts)).hexdigest()
+    return TextData(name, *parts, digest)
+
+
+def _python_stdlib() -> list[str]:
+    folder = sysconfig.get_path("stdlib")
+    parts = []
+    for modules in (STDLIB_TRAIN, STDLIB_VALIDATION, STDLIB_TEST):
+        text = "".join(map(_read, _paths(folder, [f"{module}.py" for module in modules])))
+        parts.append(re.sub(r"[^\n -~]", "", text.expandtabs()))
+    return parts
+
+
+def _tiny_shakespeare() -> list[str]:
+    logger = logging.getLogger("absl")
+    level = logger.level
+    try:
+        # tensorflow-datasets warns that the text is not there yet: no news, and not one line.
+        logger.setLevel(logging.ERROR)
+        import tensorflow_datasets as tfds
+
+        # Passed on, since tensorflow-datasets reads the variable only once, when it is imported.
+        folder = os.environ.get("TFDS_DATA_DIR")
+        builder = tfds.builder("tiny_shakespeare", data_dir=folder)
+        if not builder.is_prepared():
+            # Without a network tensorflow-datasets tries again for more than three minutes and
+            # leaves half a download behind.
+            import requests
+
+            requests.head(TINY_SHAKESPEARE_HOST, timeout=10)
+            config = tfds.download.DownloadConfig(try_download_gcs=False)
+            builder.download_and_prepare(download_config=config)
+        splits = (builder.as_dataset(split=name) for name in ("train", "validation", "test"))
+        return [next(iter(tfds.as_numpy(split)))["text"].decode() for split in splits]
+    except Exception as error:  # its back ends raise errors of many kinds, none with a common base
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
+        raise DataError(
+            "`source` 'tiny_shakespeare' needs tensorflow-datasets and, the first time, a network; "
+            f"use 'python-stdlib' or a text file instead. Received: {reason}"
+        ) from error
+    finally:
+        logger.setLevel(level)
+
+
+def _penn_treebank(path: str) -> str:
+    text = re.sub(" *\n *", "\n", _read(path)).strip(" ")
+    if not text:
+        raise _empty(path)
+    return text
+
+
+def _split(text: str, source: str, share: float) -> list[str]:
+    if not text:
+        raise _empty(source)
+    size = int(len(text) * share)
+    if size < 2:
+        raise DataError(
+            "`validation_share` must leave at least 2 characters for validation. "
+            f"Received: validation_share={share!r} of {len(text)} characters in {source!r}"
+        )
+    end = len(text) - size
+    return [text[: end - size], text[end - size : end], text[end:]]
+
+
+def _empty(path: str) -> DataError:
+    return DataError(f"`source` must hold text. Received: no characters in {path!r}")
+
+
+def _unreadable(path: str, error: OSError) -> DataError:
+    return DataError(f"`source` must be readable. Received: {path!r} ({error.strerror})")
+
+
+def _paths(folder: str, names: Sequence[str]) -> list[str]:
+    paths = [os.path.join(folder, name) for name in names]
+    missing = [name for name, path in zip(names, paths, strict=True) if not os.path.isfile(path)]
+    if missing:
+        raise DataError(
+            f"`source` must have all of its {len(names)} files. "
+            f"Received: {folder!r} without {', '.join(missing)}"
+        )
+    return paths
+
+
+def _files(folder: str) -> list[str]:
+    # No text may shrink silently: os.walk passes over what it cannot list unless told otherwise,
+    # and a link that leads nowhere is kept here, to fail when it is read.
+    def stop(error: OSError):
+        raise _unreadable(error.filename, error) from error
+
+    paths = []
+    for parent, folders, names in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [os.path.join(parent, name) for name in names if not name.startswith(".")]
+    paths = [path for path in paths if os.path.isfile(path) or not os.path.exists(path)]
+    return sorted(paths, key=lambda path: Path(path).relative_to(folder).as_posix())
+
+
+def _read(path: str) -> str:
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "`source` must be UTF-8 text. Received: "
+            f"{path!r} with byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        ) from error
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def encode(text: str, vocabulary: str) -> np.ndarray:
+    """Turns characters into their places in `vocabulary`.
+
+    Args:
+        text: The text.
+        vocabulary: The known characters.
+
+    Returns:
+        int32 array of shape `(characters,)`.
+
+    Raises:
+        DataError: If a character of `text` is not in `vocabulary`.
+    """
+    table = np.full(0x110000, -1, np.int32)
+    table[_code_points(vocabulary)] = np.arange(len(vocabulary))
+    ids = table[_code_points(text)]
+    if ids.min(initial=0) < 0:
+        unknown = sorted(set(text) - set(vocabulary))
+        shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+        raise DataError(
+            f"`text` must consist of the {len(vocabulary)} characters of the vocabulary. "
+            f"Received: {len(unknown)} unknown: {shown}"
+        )
+    return ids
+
+
+def _code_points(text: str) -> np.ndarray:
+    # Undecodable bytes in a command-line argument arrive as surrogates, to be reported as unknown.
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+class _Batches:
+    """What both ways of cutting a text into batches share."""
+
+    carries_state: bool
+
+    def __init__(self, ids: np.ndarray, batch_size: int, sequence_length: int):
+        _check_integer("batch_size", batch_size, 1)
+        _check_integer("sequence_length", sequence_length, 1)
+        self.ids = np.asarray(ids, np.int32)
+        self.batch_size = batch_size
+        self.sequence_length = sequence_length
+        self.steps_per_pass = (len(self.ids) - 1) // (batch_size * sequence_length)
+        if self.steps_per_pass < 1:
+            raise DataError(
+                "`batch_size` * `sequence_length` must be less than the length of the text. "
+                f"Received: batch_size={batch_size}, sequence_length={sequence_length}, "
+                f"a text of {len(self.ids)} characters"
+            )
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns inputs and targets of a step, int32 `(batch_size, sequence_length)` each.
+
+        Targets are the inputs moved on by one character. Steps count on over the passes.
+        """
+        starts = self._starts(*divmod(step, self.steps_per_pass))
+        block = self.ids[starts[:, np.newaxis] + np.arange(self.sequence_length + 1)]
+        return block[:, :-1], block[:, 1:]
+
+
+class Streams(_Batches):
+    """Contiguous streams, for truncated backpropagation through time.
+
+    The text is cut into `batch_size` streams of equal length, one per row. Until a pass ends, each
+    batch continues the rows of the one before it, so the final state of one is the initial state of
+    the next. Of the characters at the end of the text, those that do not fill a batch (fewer than
+    `batch_size * sequence_length`) are never predicted in training, nor is the very first one.
+
+    Args:
+        ids: The text, int32 `(characters,)`.
+        batch_size: Number of streams.
+        sequence_length: Characters per row of a batch.
+
+    Raises:
+        DataError: If the text does not fill one batch, or a size is not a positive integer.
+    """
+
+    carries_state = True
+
+    def starts_pass(self, step: int) -> bool:
+        """Tells whether the state must be reset before this step."""
+        return step % self.steps_per_pass == 0
+
+    def _starts(self, _: int, position: int) -> np.ndarray:
+        first = np.arange(self.batch_size) * (self.steps_per_pass * self.sequence_length)
+        return first + position * self.sequence_length
+
+
+class Windows(_Batches):
+    """Shuffled windows, each with a state that begins at zero.
+
+    In each pass the windows lie side by side, without gap or overlap, and come in a new order. What
+    does not fill a batch (fewer than `batch_size * sequence_length` characters) is left out, partly
+    at the beginning and partly at the end of the text; the share of each end is drawn anew for each
+    pass, which moves the cuts. The draws depend on the seed and the number of the pass only.
+
+    Args:
+        ids: The text, int32 `(characters,)`.
+        batch_size: Windows per batch.
+        sequence_length: Characters per window.
+        seed: Seed of the draws, 0 or more.
+
+    Raises:
+        DataError: If the text does not fill one batch, a size is not a positive integer or the seed
+            is not an integer of 0 or more.
+    """
+
+    carries_state = False
+
+    def __init__(self, ids: np.ndarray, batch_size: int, sequence_length: int, seed: int):
+        super().__init__(ids, batch_size, sequence_length)
+        _check_integer("seed", seed, 0)
+        self.seed = seed
+        self._drawn = (-1, np.empty(0, int))
+
+    def starts_pass(self, step: int) -> bool:
+        """Tells whether the state must be reset before this step: always."""
+        return True
+
+    def _starts(self, number: int, position: int) -> np.ndarray:
+        drawn = self._drawn
+        if drawn[0] != number:
+            generator = np.random.default_rng([self.seed, number])
+            windows = self.steps_per_pass * self.batch_size
+            spare = len(self.ids) - 1 - windows * self.sequence_length
+            offset = generator.integers(spare + 1)
+            drawn = (number, offset + generator.permutation(windows) * self.sequence_length)
+            self._drawn = drawn
+        return drawn[1][position * self.batch_size :][: self.batch_size]
+
+
+def evaluation_chunks(
+    ids: np.ndarray, chunk_length: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Cuts one stream into chunks that predict every character but the first exactly once.
+
+    Args:
+        ids: The text, int32 `(characters,)`.
+        chunk_length: Characters per chunk; the last chunk may be shorter.
+
+    Returns:
+        Iterator over inputs and targets, int32 `(1, time)` each.
+
+    Raises:
+        DataError: If the text has fewer than 2 characters, or `chunk_length` is not a positive
+            integer.
+    """
+    _check_integer("chunk_length", chunk_length, 1)
+    ids = np.asarray(ids, np.int32)
+    if len(ids) < 2:
+        raise DataError(
+            f"`ids` must have at least 2 characters to evaluate. Received: {len(ids)} characters"
+        )
+    inputs, targets = ids[np.newaxis, :-1], ids[np.newaxis, 1:]
+    chunks = (slice(start, start + chunk_length) for start in range(0, len(ids) - 1, chunk_length))
+    return ((inputs[:, chunk], targets[:, chunk]) for chunk in chunks)
+
+
+def _check_integer(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise DataError(
+            f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
+        )

@@ -1,0 +1,157 @@
+"""SavedModels are loaded by plain TensorFlow, in a process that cannot import keras_hypernets."""
+
+import json
+import os
+import subprocess
+import sys
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+from test_char_language_model import small
+
+from keras_hypernets import HyperLSTM, models
+from keras_hypernets.export import export_saved_model
+
+CLIENT = """
+import json, sys
+sys.modules["keras_hypernets"] = sys.modules["keras"] = None
+try:
+    import keras_hypernets
+except ImportError:
+    pass
+else:
+    raise SystemExit("keras_hypernets could be imported")
+import tensorflow as tf
+
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+results = {"signatures": sorted(signatures)}
+texts = tf.constant(["ab c", "é\\nb"])
+read = signatures["serving_default"](text=texts)
+results["logits"] = read["logits"].numpy().tolist()
+results["lengths"] = read["lengths"].numpy().tolist()
+ids = tf.constant([[0, 1, 3, 2], [5, 4, 1, 0]])
+results["tokens"] = signatures["tokens"](ids=ids)["logits"].numpy().tolist()
+settings = {"temperature": tf.constant(0.8), "seed": tf.constant(5)}
+written = signatures["generate"](prompt=texts, length=tf.constant(12), **settings)["text"]
+results["text"] = [text.decode() for text in written.numpy()]
+
+step = signatures["step"]
+inputs = step.structured_input_signature[1]
+states = {n: tf.zeros([1, s.shape[1]]) for n, s in inputs.items() if n.startswith("state")}
+ids, drawn, position = [0, 1, 3], [], 0
+while len(drawn) < 12:
+    out = step(ids=tf.constant([ids.pop(0)]), position=tf.constant(position), **settings, **states)
+    states = {n: out[n] for n in states}
+    if not ids:
+        drawn.append(int(out["next_id"][0]))
+        ids, position = [drawn[-1]], position + 1
+results["stepped"] = drawn
+for name, bad in (("unknown", "aXb"), ("empty", "")):
+    try:
+        signatures["serving_default"](text=tf.constant([bad]))
+    except tf.errors.InvalidArgumentError as error:
+        results[name] = str(error)
+print(json.dumps(results))
+"""
+
+
+class ExportSavedModel(tf.test.TestCase):
+    def folder(self, name="exported"):
+        return os.path.join(self.create_folder(), name)
+
+    def create_folder(self):
+        path = os.path.join(self.get_temp_dir(), self.id())
+        os.makedirs(path, exist_ok=True)
+        return path
+
+    def test_another_process_computes_the_same(self):
+        for cell in ("hyper_lstm", "lstm"):
+            path = self.folder(cell)
+            model = small(cell, layers=2, dropout=0.2, stateful=True, batch_size=3)
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile("adam", loss)
+            model.fit(np.ones((3, 5), int), np.ones((3, 5), int), batch_size=3, verbose=0)
+            export_saved_model(model, path)
+            run = subprocess.run(
+                [sys.executable, "-c", CLIENT, path], capture_output=True, text=True, check=False
+            )
+            self.assertEqual(run.returncode, 0, run.stderr)
+            results = json.loads(run.stdout)
+            self.assertEqual(
+                results["signatures"], ["generate", "serving_default", "step", "tokens"]
+            )
+            embedding = model.get_layer("embedding")
+            free = small(cell, layers=2, dropout=0.2)
+            free.set_weights(model.get_weights())
+            self.assertEqual(results["lengths"], [4, 3])
+            for text, logits in zip(("ab c", "é\nb"), results["logits"], strict=True):
+                expected = free(embedding.encode(text)[None])[0]
+                self.assertAllClose(logits[: len(text)], expected, 1e-6, 1e-6)
+            self.assertAllClose(
+                results["tokens"], free(np.array([[0, 1, 3, 2], [5, 4, 1, 0]])), 1e-6, 1e-6
+            )
+            texts = models.generate(model, ["ab c", "é\nb"], 12, 0.8, 5)
+            self.assertEqual(results["text"], texts)
+            alone = models.generate(model, "ab ", 12, 0.8, 5)
+            self.assertEqual("ab " + embedding.decode(results["stepped"]), alone)
+            self.assertIn("must be in the vocabulary. Unknown:] [X]", results["unknown"])
+            self.assertIn("`text` must have at least one character", results["empty"])
+
+    def test_saved_model_cli_shows_named_inputs_and_outputs(self):
+        path = self.folder()
+        export_saved_model(small(), path)
+        shown = subprocess.run(
+            [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", "show", "--all",
+             "--dir", path],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        for name in ("inputs['text']", "outputs['lengths']", "inputs['state_0_hyper_c']"):
+            self.assertIn(name, shown)
+        for name in ("outputs['next_id']", "inputs['temperature']", "shape: (-1, -1, 6)"):
+            self.assertIn(name, shown)
+
+    def test_keras_own_export(self):
+        for model, x in (
+            (small(), np.ones((2, 5), "int32")),
+            (
+                keras.Sequential([keras.Input((None, 3)), HyperLSTM(4, hyper_units=3)]),
+                np.ones((2, 5, 3), "float32"),
+            ),
+        ):
+            for write in (lambda m, p: m.export(p, verbose=False), export_saved_model):
+                path = self.folder()
+                write(model, path)
+                serve = tf.saved_model.load(path).signatures["serving_default"]
+                if "text" in serve.structured_input_signature[1]:
+                    continue
+                (name,) = serve.structured_input_signature[1]
+                (output,) = serve(**{name: tf.constant(x)}).values()
+                self.assertAllClose(output, model(x), 1e-6, 1e-6)
+
+    def test_appears_whole_or_not_at_all(self):
+        path = self.folder()
+        export_saved_model(small(), path)
+        before = sorted(os.listdir(path))
+
+        def fail(*_, **__):
+            raise OSError("disk full")
+
+        with mock.patch.object(tf.saved_model, "save", fail):
+            for target in (path, self.folder("new")):
+                with self.assertRaisesRegex(OSError, "disk full"):
+                    export_saved_model(small("lstm"), target)
+        self.assertEqual(os.listdir(os.path.dirname(path)), ["exported"])
+        self.assertEqual(sorted(os.listdir(path)), before)
+        export_saved_model(small("lstm"), path)
+        names = tf.saved_model.load(path).signatures["step"].structured_outputs
+        self.assertNotIn("state_0_hyper_h", names)
+        self.assertEqual(os.listdir(os.path.dirname(path)), ["exported"])
+
+    def test_does_not_replace_what_is_no_saved_model(self):
+        path = self.folder()
+        os.makedirs(path)
+        with self.assertRaisesRegex(ValueError, "`path` must be new, or a SavedModel to replace"):
+            export_saved_model(small(), path)
+        self.assertEqual(os.listdir(os.path.dirname(path)), ["exported"])

@@ -1,0 +1,200 @@
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from layer_test_case import LayerTestCase
+
+from keras_hypernets import (
+    GatedCell,
+    HyperGRUCell,
+    HyperLSTM,
+    HyperLSTMCell,
+    HyperSimpleRNNCell,
+    LayerNormLSTMCell,
+)
+
+
+@keras.saving.register_keras_serializable(package="test")
+class MinimalGatedCell(GatedCell):
+    """The cell of the README's section "Write your own cell"."""
+
+    state_names = ("h",)
+
+    def build(self, input_shape):
+        self.kernel = self.add_gate_weight("kernel", (2, input_shape[-1], self.units))
+        self.recurrent_kernel = self.add_gate_weight(
+            "recurrent_kernel", (2, self.units, self.units), "recurrent"
+        )
+        self.add_gate_weight("bias", (2, self.units), "bias")
+        self.add_layer_norm("gate", (2, self.units))
+
+    @property
+    def linear(self):
+        return {"gates": {"x": self.kernel, "h": self.recurrent_kernel}}
+
+    def tail(self, pre, state, small, noise):
+        gates = self.add_bias(self.normalize(pre["gates"], small, "gate"), small, "bias")
+        f, g = ops.unstack(gates, 2)
+        f, g = self.recurrent_activation(f), self.activation(g) * noise.get("candidate", 1.0)
+        h = f * state["h"] + (1 - f) * g
+        return h, {"h": h}
+
+
+class KeepCell(GatedCell):
+    """A cell that keeps x and outputs its dropout mask, to look at the masks."""
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(1, input_shape[-1], self.units), name="kernel")
+
+    @property
+    def linear(self):
+        return {"x": {"x": self.kernel}}
+
+    def tail(self, pre, state, small, noise):
+        mask = noise.get("candidate", ops.ones_like(state["h"]))
+        return mask, {"h": pre["x"][0]}
+
+
+class GatedCellTest(LayerTestCase):
+    modules = "keras_hypernets,test_gated_cell"
+
+    def test_a_cell_of_ones_own(self):
+        self.check_layer(
+            lambda: keras.layers.RNN(MinimalGatedCell(4, layer_norm=True)), (2, 5, 3), 80
+        )
+
+    def test_small_holds_every_other_weight(self):
+        cell = HyperLSTMCell(4, 3, 2)
+        cell.build((None, 5))
+        large = {name for maps in cell.linear.values() for name in [k.name for k in maps.values()]}
+        self.assertEqual(
+            large | set(cell.small),
+            {weight.name for weight in cell.weights},
+        )
+        self.assertEqual(large & set(cell.small), set())
+        self.assertEqual(
+            large,
+            {
+                "kernel",
+                "recurrent_kernel",
+                "hyper_kernel",
+                "hyper_state_kernel",
+                "hyper_recurrent_kernel",
+            },
+        )
+
+    def masks(self, rate=0.25, steps=50, **options):
+        layer = keras.layers.RNN(
+            KeepCell(100, recurrent_dropout=rate, seed=3), return_sequences=True, **options
+        )
+        x = np.ones((8, steps, 2), "float32")
+        layer.build(x.shape)
+        return layer, x
+
+    def test_recurrent_dropout_draws_a_new_mask_each_step(self):
+        layer, x = self.masks()
+        for call in (layer, tf.function(layer), tf.function(layer, jit_compile=True)):
+            masks = np.array(call(x, training=True))
+            self.assertAllClose(np.unique(masks), [0, 1 / 0.75])
+            self.assertAllClose(masks.mean(), 1.0, atol=0.02)
+            flat = masks.transpose(1, 0, 2).reshape(50, -1)
+            self.assertEqual(len(np.unique(flat, axis=0)), 50)
+            # Two independent masks agree in a share 0.75^2 + 0.25^2 of the places.
+            agreement = np.mean(flat[1:] == flat[:-1])
+            self.assertAllClose(agreement, 0.625, atol=0.02)
+            self.assertNotAllClose(masks, call(x, training=True))
+
+    def test_no_dropout_outside_training(self):
+        layer, x = self.masks()
+        self.assertAllEqual(layer(x, training=False), np.ones((8, 50, 100)))
+        self.assertAllEqual(layer(x), np.ones((8, 50, 100)))
+
+    def test_masks_repeat_with_the_seed(self):
+        a, x = self.masks()
+        b, _ = self.masks()
+        self.assertAllEqual(a(x, training=True), b(x, training=True))
+
+    def test_dropout_leaves_the_memory_alone(self):
+        """Semeniuta et al.: only what is added to c is dropped, the rest of c stays."""
+        cell = LayerNormLSTMCell(6, recurrent_dropout=0.5, seed=1, layer_norm=False)
+        x, h, c = (tf.random.stateless_normal((4, 6), (n, 0)) for n in range(3))
+        cell(x, [h, c])
+        _, (_, kept) = cell(x, [h, c], training=False)
+        _, (_, dropped) = cell(x, [h, c], training=True)
+        gates = [x @ cell.kernel[n] + h @ cell.recurrent_kernel[n] + cell.bias[n] for n in range(4)]
+        memory = tf.sigmoid(gates[1] + 1) * c
+        candidate = tf.sigmoid(gates[0]) * tf.tanh(gates[2])
+        self.assertAllClose(kept, memory + candidate)
+        mask = np.array((dropped - memory) / candidate)
+        self.assertAllClose(np.unique(np.round(mask, 3)), [0, 2])
+
+    def test_regularizers_and_constraints_act_on_each_gate(self):
+        cell = LayerNormLSTMCell(
+            3,
+            kernel_regularizer=keras.regularizers.OrthogonalRegularizer(0.1),
+            recurrent_regularizer=keras.regularizers.L2(0.1),
+            kernel_constraint=keras.constraints.UnitNorm(axis=0),
+            bias_constraint="non_neg",
+        )
+        cell.build((None, 5))
+        expected = sum(
+            float(keras.regularizers.OrthogonalRegularizer(0.1)(block))
+            for block in ops.unstack(cell.kernel, 4)
+        )
+        expected += 0.1 * float(ops.sum(ops.square(cell.recurrent_kernel)))
+        self.assertAllClose(sum(map(float, cell.losses)), expected)
+        constrained = cell.kernel.constraint(ops.convert_to_tensor(cell.kernel))
+        self.assertAllClose(ops.norm(constrained, axis=1), np.ones((4, 3)))
+        self.assertAllEqual(cell.bias.constraint(ops.full((4, 3), -1.0)), np.zeros((4, 3)))
+
+    def test_training_twice_with_one_seed_gives_one_result(self):
+        x = np.random.default_rng(0).standard_normal((8, 6, 3)).astype("float32")
+        for make in (
+            lambda: HyperLSTM(
+                4, hyper_units=3, recurrent_dropout=0.3, hyper_recurrent_dropout=0.2, dropout=0.2
+            ),
+            lambda: keras.layers.RNN(HyperGRUCell(4, 3, recurrent_dropout=0.3)),
+        ):
+            results = []
+            for _ in range(2):
+                keras.utils.set_random_seed(1)
+                model = keras.Sequential([keras.Input((6, 3)), make()])
+                model.compile("adam", "mse")
+                model.fit(x, np.zeros((8, 4)), batch_size=4, epochs=3, verbose=0)
+                results.append(model.get_weights())
+            for a, b in zip(*results, strict=True):
+                self.assertAllEqual(a, b)
+
+    def test_bad_arguments(self):
+        for make, message in (
+            (lambda: LayerNormLSTMCell(0), "`units` must be a positive integer. Received: units=0"),
+            (lambda: LayerNormLSTMCell(2.5), "Received: units=2.5"),
+            (lambda: LayerNormLSTMCell(True), "Received: units=True"),
+            (lambda: LayerNormLSTMCell(4, recurrent_dropout=1.0), "`recurrent_dropout` must be a"),
+            (lambda: LayerNormLSTMCell(4, layer_norm_epsilon=0), "`layer_norm_epsilon` must be"),
+            (
+                lambda: LayerNormLSTMCell(4, forget_bias="1"),
+                "`forget_bias` must be a finite number",
+            ),
+            (lambda: LayerNormLSTMCell(4, activation="tanhh"), "tanhh"),
+            (lambda: HyperLSTMCell(4, hyper_units=-1), "Received: hyper_units=-1"),
+            (lambda: HyperLSTMCell(4, embedding_dim=0), "Received: embedding_dim=0"),
+            (lambda: HyperLSTMCell(4, weight_generation="rows"), "'scaling', 'full'. Received"),
+            (lambda: HyperLSTMCell(4, hyper_initializer="he"), "`hyper_initializer` must be one"),
+            (lambda: HyperLSTMCell(4, hyper_recurrent_dropout=-0.1), "`hyper_recurrent_dropout`"),
+            (lambda: HyperLSTM(4, dropout=1.5), "`dropout` must be a number in [0, 1)"),
+            (lambda: HyperLSTM(4, hyper_unit=3), "hyper_unit"),
+            (lambda: HyperSimpleRNNCell(4, recurrent_dropout=0.1), "no candidate to drop"),
+        ):
+            with self.assertRaises(ValueError) as raised:
+                make()
+            self.assertIn(message, str(raised.exception))
+
+    def test_bad_states(self):
+        cell = HyperLSTMCell(4, 3, 2)
+        x, h, r = ops.ones((2, 5)), ops.ones((2, 4)), ops.ones((2, 3))
+        for states in ([h, h], [h, h, h, r], [h, h, r, r, r]):
+            with self.assertRaisesRegex(ValueError, "`states` of HyperLSTMCell must be 4 tensors"):
+                cell(x, states)
+        with self.assertRaisesRegex(ValueError, "`states` of HyperLSTMCell must be 4 tensors"):
+            keras.layers.RNN(cell)(ops.ones((2, 3, 5)), initial_state=[h, h])

@@ -1,0 +1,108 @@
+"""Rules of the package that no single module can hold."""
+
+import ast
+import doctest
+import inspect
+import pkgutil
+import subprocess
+import sys
+import unittest
+from importlib import import_module
+from pathlib import Path
+
+import keras
+
+import keras_hypernets
+
+ROOT = Path(keras_hypernets.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+LAYERS = ("initializers", "dynamic", "models", "export")  # imports point from right to left
+HEAVY = ("tensorflow", "tensorflow_datasets", "matplotlib", "jax", "torch")
+FREE = ("validation", "version")
+
+
+def imports(path):
+    """The dotted names a module imports, with whether it does so at its top level."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        top = node in tree.body
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((f"{node.module}.{alias.name}", top) for alias in node.names)
+
+
+def layer_of(dotted):
+    parts = dotted.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+class Package(unittest.TestCase):
+    def test_no_private_name_of_keras(self):
+        for path in MODULES:
+            for name, _ in imports(path):
+                parts = name.split(".")
+                if parts[0] == "keras":
+                    private = [p for p in parts if p == "src" or p.startswith("_")]
+                    self.assertEqual(private, [], f"{path} imports {name}")
+            self.assertNotIn("keras.src", path.read_text(), str(path))
+
+    def test_backends_and_examples_are_imported_where_used(self):
+        for path in MODULES:
+            for name, top in imports(path):
+                if top and "recurrence" not in path.parts:
+                    self.assertNotIn(name.split(".")[0], HEAVY, str(path))
+
+    def test_imports_point_one_way(self):
+        for path in MODULES:
+            own = path.relative_to(ROOT).with_suffix("").parts[0]
+            if own == "__init__":
+                continue
+            for name, _ in imports(path):
+                other = layer_of(name)
+                if not name.startswith("keras_hypernets.") or other in FREE:
+                    continue
+                self.assertNotIn(own, FREE, f"{path} imports {name}")
+                if own in LAYERS and other in LAYERS:
+                    self.assertLessEqual(
+                        LAYERS.index(other), LAYERS.index(own), f"{path} imports {name}"
+                    )
+                else:  # converters: nothing imports them, they may know every cell
+                    self.assertNotEqual(other, "converters", f"{path} imports {name}")
+
+    def test_no_assert(self):
+        for path in MODULES:
+            for node in ast.walk(ast.parse(path.read_text())):
+                self.assertNotIsInstance(node, ast.Assert, str(path))
+
+    def test_examples_in_docstrings_run(self):
+        tried = 0
+        for info in pkgutil.walk_packages([str(ROOT)], "keras_hypernets."):
+            module = import_module(info.name)
+            names = {"keras": keras, "keras_hypernets": keras_hypernets}
+            result = doctest.testmod(module, extraglobs=names)
+            self.assertEqual(result.failed, 0, info.name)
+            tried += result.attempted
+        self.assertGreater(tried, 20)
+
+    def test_public_classes_are_registered_and_documented(self):
+        for module in (keras_hypernets, keras_hypernets.models, keras_hypernets.initializers):
+            for name in getattr(module, "__all__", dir(module)):
+                one = getattr(module, name)
+                if not inspect.isclass(one) or not one.__module__.startswith("keras_hypernets"):
+                    continue
+                self.assertIn(">>> ", one.__doc__, name)
+                if one is not keras_hypernets.GatedCell:
+                    registered = keras.saving.get_registered_name(one)
+                    self.assertEqual(registered, f"keras_hypernets>{name}")
+
+    def test_import_does_not_load_more_than_keras_does(self):
+        code = (
+            "import sys, keras; before = set(sys.modules); import keras_hypernets;"
+            "print([m for m in set(sys.modules) - before if not m.startswith('keras_hypernets')"
+            " and '.' not in m])"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        self.assertEqual(run.stdout.strip(), "[]")

@@ -1,0 +1,336 @@
+"""What every recurrent cell and layer does; the equations are in test_equations.py."""
+
+import os
+from unittest import mock
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from layer_test_case import LayerTestCase, randomize
+
+from keras_hypernets import (
+    HyperGRUCell,
+    HyperLSTM,
+    HyperLSTMCell,
+    HyperSimpleRNNCell,
+    LayerNormLSTMCell,
+)
+from keras_hypernets.converters import load_keras_lstm
+
+SMALL = {"hyper_units": 4, "embedding_dim": 2}
+
+
+def rnn(cell, **options):
+    return keras.layers.RNN(cell, return_sequences=True, **options)
+
+
+class StandardChecks(LayerTestCase):
+    """The parameter counts follow from the shapes in the docstrings: inputs 3, units 8."""
+
+    def test_layer_norm_lstm_cell(self):
+        self.check_layer(lambda: rnn(LayerNormLSTMCell(8)), (2, 5, 3), 464)
+
+    def test_lstm_cell(self):
+        self.check_layer(lambda: rnn(LayerNormLSTMCell(8, layer_norm=False)), (2, 5, 3), 384)
+
+    def test_hyper_lstm_cell(self):
+        self.check_layer(lambda: rnn(HyperLSTMCell(8, **SMALL)), (2, 5, 3), 1064)
+
+    def test_full_hyper_lstm_cell(self):
+        options = {"weight_generation": "full", "layer_norm": False, **SMALL}
+        self.check_layer(lambda: rnn(HyperLSTMCell(8, **options)), (2, 5, 3), 1168)
+
+    def test_hyper_gru_cell(self):
+        self.check_layer(lambda: rnn(HyperGRUCell(8, **SMALL)), (2, 5, 3), 816)
+
+    def test_hyper_simple_rnn_cell(self):
+        self.check_layer(lambda: rnn(HyperSimpleRNNCell(8, **SMALL)), (2, 5, 3), 236)
+
+    def test_full_hyper_simple_rnn_cell(self):
+        options = {"weight_generation": "full", **SMALL}
+        self.check_layer(lambda: rnn(HyperSimpleRNNCell(8, **options)), (2, 5, 3), 292)
+
+    def test_hyper_lstm(self):
+        self.check_layer(
+            lambda: HyperLSTM(8, return_sequences=True, dropout=0.1, **SMALL), (2, 5, 3), 1064
+        )
+
+
+class PlainLimits(LayerTestCase):
+    """With the hypernetwork off, each cell is the Keras layer of its kind."""
+
+    def switch_off(self, cell):
+        """d = 1 and b = b_0, whatever the small cell says."""
+        weights = {weight.name: weight for weight in cell.weights}
+        gates, z = cell.gates, cell.embedding_dim
+        for name in ("embedding_kernel", "embedding_bias", "scale_kernel"):
+            weights[name].assign(ops.zeros_like(weights[name]))
+        weights["embedding_bias"].assign(ops.ones_like(weights["embedding_bias"]))
+        scale = np.zeros((3 * gates, z, cell.units))
+        scale[: 2 * gates] = 1 / z
+        weights["scale_kernel"].assign(scale)
+        return weights
+
+    def compare(self, cell, plain, set_weights):
+        x = np.random.default_rng(0).standard_normal((3, 7, 5)).astype(cell.compute_dtype)
+        layer = rnn(cell, dtype=cell.dtype_policy)
+        layer(x), plain(x)
+        randomize(cell)
+        set_weights()
+        tolerance = 1e-12 if cell.compute_dtype == "float64" else 1e-6
+        self.assertAllClose(layer(x), plain(x), tolerance, tolerance)
+
+    def test_layer_norm_lstm_cell_is_the_lstm(self):
+        for dtype in ("float32", "float64"):
+            for options in ({}, {"use_bias": False}, {"unit_forget_bias": False}):
+                cell = LayerNormLSTMCell(6, layer_norm=False, dtype=dtype)
+                plain = keras.layers.LSTM(6, return_sequences=True, dtype=dtype, **options)
+                self.compare(cell, plain, lambda c=cell, p=plain: load_keras_lstm(c, p))
+
+    def test_hyper_lstm_cell(self):
+        cell = HyperLSTMCell(6, 4, 3, layer_norm=False, dtype="float64")
+        plain = keras.layers.LSTM(6, return_sequences=True, dtype="float64")
+
+        def set_weights():
+            weights = self.switch_off(cell)
+            lstm = LayerNormLSTMCell(6, layer_norm=False, dtype="float64")
+            lstm.build((None, 5))
+            load_keras_lstm(lstm, plain)
+            for weight in lstm.weights:
+                weights[weight.name].assign(weight)
+
+        self.compare(cell, plain, set_weights)
+
+    def test_hyper_gru_cell(self):
+        cell = HyperGRUCell(6, 4, 3, layer_norm=False, dtype="float64")
+        plain = keras.layers.GRU(6, return_sequences=True, dtype="float64")
+
+        def set_weights():
+            weights = self.switch_off(cell)
+            randomize(plain)
+            kernel, recurrent, (of_x, of_h) = plain.get_weights()
+            weights["kernel"].assign(np.split(kernel, 3, axis=1))
+            weights["recurrent_kernel"].assign(np.split(recurrent, 3, axis=1))
+            (u, r, g), (u_h, r_h, g_h) = np.split(of_x, 3), np.split(of_h, 3)
+            weights["bias"].assign([u + u_h, r + r_h, g, g_h])
+
+        self.compare(cell, plain, set_weights)
+
+    def test_hyper_simple_rnn_cell(self):
+        cell = HyperSimpleRNNCell(6, 4, 3, dtype="float64")
+        plain = keras.layers.SimpleRNN(6, return_sequences=True, dtype="float64")
+
+        def set_weights():
+            weights = self.switch_off(cell)
+            randomize(plain)
+            for name, value in zip(
+                ("kernel", "recurrent_kernel", "bias"), plain.get_weights(), strict=True
+            ):
+                weights[name].assign(value[None])
+
+        self.compare(cell, plain, set_weights)
+
+
+class HyperLSTMTest(LayerTestCase):
+    def test_same_as_rnn_of_the_cell(self):
+        """Weights, names and order, outputs, states and gradients."""
+        options = {"dtype": "float64", **SMALL}
+        layer = HyperLSTM(8, return_sequences=True, return_state=True, **options)
+        around = keras.layers.RNN(
+            HyperLSTMCell(8, **options), return_sequences=True, return_state=True, dtype="float64"
+        )
+        x = tf.constant(np.random.default_rng(0).standard_normal((3, 6, 5)))
+        layer(x), around(x)
+        self.assertEqual([w.name for w in layer.weights], [w.name for w in around.weights])
+        randomize(layer)
+        around.set_weights(layer.get_weights())
+        gradients = []
+        for one in (layer, around):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                results = one(x)
+                loss = sum(tf.reduce_sum(tf.square(r)) for r in results)
+            sources = [x, *[w.value for w in one.trainable_weights]]
+            gradients.append([*results, *tape.gradient(loss, sources)])
+        for a, b in zip(*gradients, strict=True):
+            self.assertAllClose(a, b, 1e-12, 1e-12)
+
+    def test_weights_move_through_files(self):
+        layer, around = HyperLSTM(8, **SMALL), keras.layers.RNN(HyperLSTMCell(8, **SMALL))
+        models = [keras.Sequential([keras.Input((None, 3)), one]) for one in (layer, around)]
+        randomize(models[0])
+        path = os.path.join(self.get_temp_dir(), "hyper.weights.h5")
+        models[0].save_weights(path)
+        models[1].load_weights(path)
+        x = np.ones((2, 4, 3))
+        self.assertAllEqual(models[0](x), models[1](x))
+
+    def test_dropout_draws_one_input_mask_per_sequence(self):
+        layer = HyperLSTM(4, dropout=0.5, seed=2, return_sequences=True, **SMALL)
+        seen = []
+        original = keras.layers.RNN.inner_loop
+
+        def spy(self, sequences, *args, **kwargs):
+            seen.append(np.array(sequences))
+            return original(self, sequences, *args, **kwargs)
+
+        x = np.ones((5, 6, 40), "float32")
+        with mock.patch.object(keras.layers.RNN, "inner_loop", spy):
+            layer(x, training=True)
+            layer(x, training=True)
+            layer(x, training=False)
+        first, second, none = seen
+        self.assertAllEqual(first, np.broadcast_to(first[:, :1], first.shape))
+        self.assertAllEqual(np.unique(first), [0, 2])
+        self.assertNotAllEqual(first, second)
+        self.assertNotAllEqual(first[0], first[1])
+        self.assertAllEqual(none, x)
+
+    def test_settings(self):
+        x = np.random.default_rng(0).standard_normal((2, 5, 3)).astype("float32")
+        layer = HyperLSTM(8, return_sequences=True, return_state=True, **SMALL)
+        output, *states = layer(x)
+        self.assertEqual([s.shape[-1] for s in states], [8, 8, 4, 4])
+        self.assertAllClose(output[:, -1], states[0])
+
+        def same(x=x, **options):
+            other = HyperLSTM(8, **SMALL, **options)
+            other.build(x.shape)
+            other.set_weights(layer.get_weights())
+            return other
+
+        self.assertAllClose(same()(x), states[0])
+        self.assertAllClose(same(unroll=True, return_sequences=True)(x), output)
+        self.assertAllClose(same(go_backwards=True)(x[:, ::-1]), states[0])
+        stateful = same(stateful=True)
+        stateful(x[:, :2])
+        self.assertAllClose(stateful(x[:, 2:]), states[0])
+        stateful.reset_state()
+        self.assertAllClose(stateful(x), states[0])
+        given = layer(x[:, 3:], initial_state=layer(x[:, :3])[1:])[0]
+        self.assertAllClose(given, output[:, 3:])
+        mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)
+        zeroed = same(zero_output_for_mask=True, return_sequences=True)
+        masked = zeroed(x, mask=mask)
+        self.assertAllEqual(masked[0, 3:], np.zeros((2, 8)))
+        self.assertAllClose(masked[0, :3], output[0, :3])
+        self.assertTrue(zeroed.supports_masking)
+        regularized = same(activity_regularizer="l2")
+        regularized(x)
+        self.assertLen(regularized.losses, 1)
+
+    def test_a_masked_step_keeps_all_four_states(self):
+        x = np.random.default_rng(0).standard_normal((2, 5, 3)).astype("float32")
+        layer = HyperLSTM(8, return_state=True, **SMALL)
+        mask = np.array([[1, 1, 1, 0, 0]] * 2, bool)
+        for a, b in zip(layer(x, mask=mask), layer(x[:, :3]), strict=True):
+            self.assertAllClose(a, b)
+
+    def test_in_stacks_and_both_directions(self):
+        x = np.random.default_rng(0).standard_normal((2, 5, 3)).astype("float32")
+        cells = [HyperLSTMCell(8, **SMALL), LayerNormLSTMCell(6), HyperGRUCell(7, **SMALL)]
+        stacked = keras.layers.RNN(keras.layers.StackedRNNCells(cells))
+        self.assertEqual(tuple(stacked(x).shape), (2, 7))
+        one_by_one = keras.Sequential([rnn(cell) for cell in cells])
+        self.assertAllClose(stacked(x), one_by_one(x)[:, -1])
+        both = keras.layers.Bidirectional(HyperLSTM(8, return_sequences=True, **SMALL))
+        self.assertEqual(tuple(both(x).shape), (2, 5, 16))
+        forward, backward = both.forward_layer, both.backward_layer
+        expected = np.concatenate([forward(x), backward(x)[:, ::-1]], axis=-1)
+        self.assertAllClose(both(x), expected)
+        around = keras.layers.Bidirectional(keras.layers.RNN(HyperLSTMCell(8, **SMALL)))
+        model = keras.Sequential([keras.Input((5, 3)), both, around, keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        model.fit(x, np.zeros((2, 1)), verbose=0)
+
+
+class InitialValues(LayerTestCase):
+    def weights(self, cell, inputs=5):
+        cell.build((None, inputs))
+        return {w.name: keras.ops.convert_to_numpy(w) for w in cell.weights}
+
+    def test_order_and_shapes(self):
+        """The order is part of the file format."""
+        cell = HyperLSTMCell(8, 4, 2)
+        shapes = {name: value.shape for name, value in self.weights(cell).items()}
+        self.assertEqual(
+            list(shapes.items()),
+            [
+                ("kernel", (4, 5, 8)),
+                ("recurrent_kernel", (4, 8, 8)),
+                ("bias", (4, 8)),
+                ("hyper_kernel", (4, 5, 4)),
+                ("hyper_state_kernel", (4, 8, 4)),
+                ("hyper_recurrent_kernel", (4, 4, 4)),
+                ("hyper_bias", (4, 4)),
+                ("embedding_kernel", (4, 24)),
+                ("embedding_bias", (16,)),
+                ("scale_kernel", (12, 2, 8)),
+                ("gate_gamma", (4, 8)),
+                ("gate_beta", (4, 8)),
+                ("cell_gamma", (8,)),
+                ("cell_beta", (8,)),
+                ("hyper_gate_gamma", (4, 4)),
+                ("hyper_gate_beta", (4, 4)),
+                ("hyper_cell_gamma", (4,)),
+                ("hyper_cell_beta", (4,)),
+            ],
+        )
+
+    def test_paper(self):
+        """Appendix A.2.3."""
+        cell = HyperLSTMCell(64, 32, 4, hyper_initializer="paper")
+        weights = self.weights(cell, inputs=64)
+        for name in ("kernel", "recurrent_kernel", "hyper_recurrent_kernel"):
+            values = np.linalg.svd(weights[name], compute_uv=False)
+            self.assertAllClose(values, np.ones_like(values), 1e-4, 1e-4)
+        for name in ("hyper_kernel", "hyper_state_kernel"):
+            values = np.linalg.svd(weights[name], compute_uv=False)
+            self.assertAllClose(values, np.ones_like(values), 1e-4, 1e-4)
+        self.assertAllEqual(weights["embedding_kernel"][:, :32], np.zeros((32, 32)))
+        self.assertAllClose(weights["embedding_kernel"][:, 32:].std(), 0.01, 0.15)
+        self.assertAllEqual(weights["embedding_bias"], np.ones(32))
+        self.assertAllClose(weights["scale_kernel"][:8], np.full((8, 4, 64), 0.025))
+        self.assertAllEqual(weights["scale_kernel"][8:], np.zeros((4, 4, 64)))
+        d_x, d_h, b = cell.generated_weights(np.ones((2, 3, 64), "float32"))
+        self.assertAllClose(d_x, np.full((2, 3, 4, 64), 0.1))
+        self.assertAllClose(d_h, np.full((2, 3, 4, 64), 0.1))
+        self.assertAllEqual(b, np.zeros((2, 3, 4, 64)))
+
+    def test_full_generation_starts_with_the_variance_of_one_kernel(self):
+        cell = HyperLSTMCell(100, 32, 16, "full", hyper_initializer="paper")
+        weights = self.weights(cell, inputs=100)
+        z = weights["embedding_bias"][:64].reshape(4, 16)
+        kernel = np.einsum("gz,gziu->giu", z, weights["kernel"].reshape(4, 16, 100, 100))
+        self.assertAllClose(kernel.std(), 0.1, 0.02)  # an orthogonal matrix of 100 units
+
+    def train(self, hyper_initializer):
+        """Singular values of the scale maps d after some training on random sequences."""
+        keras.utils.set_random_seed(0)
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((32, 8, 3)).astype("float32")
+        y = np.cumsum(x, axis=1) * x
+        cell = HyperLSTMCell(8, 4, 4, hyper_initializer=hyper_initializer)
+        model = keras.Sequential([keras.Input((8, 3)), rnn(cell), keras.layers.Dense(3)])
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        model.fit(x, y, epochs=30, verbose=0)
+        scale = {w.name: keras.ops.convert_to_numpy(w) for w in cell.weights}["scale_kernel"]
+        return np.linalg.svd(scale[:8], compute_uv=False)
+
+    def test_the_papers_scale_maps_stay_of_rank_one_and_the_defaults_do_not(self):
+        """With equal coordinates at the start all coordinates get equal gradients for ever."""
+        values = self.train("paper")
+        self.assertAllLess(values[:, 1] / values[:, 0], 1e-5)
+        values = self.train("default")
+        self.assertAllGreater(values[:, 1] / values[:, 0], 0.05)
+
+    def test_generated_weights_repeat_at_masked_steps(self):
+        cell = HyperLSTMCell(8, 4, 2)
+        cell.build((None, 3))
+        randomize(cell)
+        x = np.random.default_rng(0).standard_normal((1, 4, 3)).astype("float32")
+        mask = np.array([[True, True, False, True]])
+        for part in cell.generated_weights(x, mask=mask):
+            self.assertAllEqual(part[:, 1], part[:, 2])
+            self.assertNotAllClose(part[:, 0], part[:, 1])

@@ -1,0 +1,114 @@
+import keras
+import numpy as np
+import tensorflow as tf
+from test_char_language_model import CELLS, small
+
+from keras_hypernets import models
+
+
+class TextGeneration(tf.test.TestCase):
+    def test_states_have_names_and_start_at_zero(self):
+        sizes = models.state_sizes(small(layers=2))
+        self.assertEqual(
+            sizes,
+            {
+                "state_0_h": 7, "state_0_c": 7, "state_0_hyper_h": 5, "state_0_hyper_c": 5,
+                "state_1_h": 7, "state_1_c": 7, "state_1_hyper_h": 5, "state_1_hyper_c": 5,
+            },
+        )  # fmt: skip
+        self.assertEqual(list(models.state_sizes(small("lstm"))), ["state_0_h", "state_0_c"])
+        states = models.initial_states(small(layers=2), 3)
+        for state, size in zip(states, sizes.values(), strict=True):
+            self.assertAllEqual(state, np.zeros((3, size)))
+
+    def test_run_step_and_with_states_equal_the_model(self):
+        ids = np.random.default_rng(0).integers(0, 6, (2, 6))
+        for cell in CELLS:
+            model = small(cell, layers=2, token_embedding_size=4, dropout=0.3)
+            expected = model(ids)
+            start = models.initial_states(model, 2)
+            logits, states = models.run(model, ids[:, :2], start)
+            self.assertAllClose(logits, expected[:, :2])
+            twin = models.with_states(model)
+            logits, *states = twin([tf.constant(ids[:, 2:4]), *states])
+            self.assertAllClose(logits, expected[:, 2:4])
+            for t in (4, 5):
+                logits, states = models.step(model, ids[:, t], states)
+                self.assertAllClose(logits, expected[:, t])
+            self.assertEqual(twin.count_params(), model.count_params())
+
+    def test_a_masked_step_keeps_the_states(self):
+        model = small(layers=2)
+        ids = np.array([[1, 2, 3, 4]])
+        start = models.initial_states(model, 1)
+        _, short = models.run(model, ids[:, :2], start)
+        _, masked = models.run(model, ids, start, np.array([[True, True, False, False]]))
+        for a, b in zip(short, masked, strict=True):
+            self.assertAllClose(a, b)
+
+    def test_generate_equals_stepping_by_hand(self):
+        for cell in CELLS:
+            model = small(cell, layers=2)
+            embedding = model.get_layer("embedding")
+            states = models.initial_states(model, 1)
+            for n in embedding.encode("ab "):
+                logits, states = models.step(model, np.array([n]), states)
+            text = "ab "
+            for position in range(12):
+                n = models.sample(logits, 0.8, 5, position)
+                text += embedding.decode(n)
+                logits, states = models.step(model, n, states)
+            self.assertEqual(models.generate(model, "ab ", 12, 0.8, 5), text)
+
+    def test_seed_and_temperature(self):
+        model = small()
+        first = models.generate(model, "a", 40, seed=1)
+        self.assertEqual(first, models.generate(model, "a", 40, seed=1))
+        self.assertNotEqual(first, models.generate(model, "a", 40, seed=2))
+        cold = models.generate(model, "a", 40, temperature=0, seed=1)
+        self.assertEqual(cold, models.generate(model, "a", 40, temperature=0, seed=2))
+
+    def test_several_prompts_of_different_lengths(self):
+        model = small()
+        texts = models.generate(model, ["a", "bc é", "ab"], 9, temperature=0)
+        self.assertEqual(
+            texts, [models.generate(model, p, 9, temperature=0) for p in ("a", "bc é", "ab")]
+        )
+        one, two = models.generate(model, ["a", "a"], 40)
+        self.assertNotEqual(one, two)
+
+    def test_samples_follow_the_distribution(self):
+        logits = np.log(np.array([[0.1, 0.2, 0.7]] * 20_000, "float32"))
+        for temperature in (1.0, 0.5):
+            drawn = np.bincount(models.sample(logits, temperature, 3, 4), minlength=3) / 20_000
+            expected = np.array([0.1, 0.2, 0.7]) ** (1 / temperature)
+            self.assertAllClose(drawn, expected / expected.sum(), atol=0.015)
+        self.assertAllEqual(models.sample(logits[:5], 0.0, 3, 4), np.full(5, 2))
+
+    def test_a_stateful_model_generates_too_and_keeps_its_own_states(self):
+        model = small(stateful=True, batch_size=4)
+        model(np.ones((4, 3), int))
+        layer = model.get_layer("recurrent_0")
+        before = [np.array(state) for state in layer.states]
+        free = small()
+        free.set_weights(model.get_weights())
+        self.assertEqual(models.generate(model, "ab", 9), models.generate(free, "ab", 9))
+        for a, b in zip(before, layer.states, strict=True):
+            self.assertAllEqual(a, b)
+
+    def test_bad_arguments(self):
+        model = small()
+        for options, message in (
+            ({"prompt": ""}, "`prompt` must have at least one character. Received: prompt=''"),
+            ({"prompt": []}, "`prompt` must have at least one character"),
+            ({"prompt": "axb"}, "unknown 'x'"),
+            ({"length": 0}, "`length` must be a positive integer"),
+            ({"temperature": -1}, "`temperature` must be a number of at least 0"),
+            ({"temperature": float("nan")}, "`temperature` must be a number of at least 0"),
+            ({"seed": 0.5}, "`seed` must be an integer"),
+            ({"seed": 2**31}, "`seed` must be an integer"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                models.generate(model, **{"prompt": "a", "length": 3, **options})
+        with self.assertRaisesRegex(ValueError, "must be a character language model"):
+            models.generate(keras.Sequential([keras.layers.Dense(1)]), "a", 3)
