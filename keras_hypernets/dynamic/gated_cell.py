@@ -170,7 +170,7 @@ class GatedCell(keras.Layer):
             for name, (r, units) in rates.items()
         }
 
-    def add_gate_weight(self, name, shape, options="kernel", initializer=None):
+    def add_gate_weight(self, name, shape, options="kernel"):
         """Adds a weight of shape `(gates, ...)`, each gate's block treated by itself.
 
         Args:
@@ -178,14 +178,13 @@ class GatedCell(keras.Layer):
             shape: `(gates, in, units)` or `(gates, units)`.
             options: whose initializer, regularizer and constraint it gets: `"kernel"` means
                 `self.kernel_initializer` and so on.
-            initializer: used instead of that initializer.
         """
         regularizer = getattr(self, f"{options}_regularizer")
         constraint = getattr(self, f"{options}_constraint")
         return self.add_weight(
             name=name,
             shape=shape,
-            initializer=per_gate(initializer or getattr(self, f"{options}_initializer")),
+            initializer=per_gate(getattr(self, f"{options}_initializer")),
             regularizer=regularizer and (lambda w: sum(map(regularizer, ops.unstack(w, shape[0])))),
             constraint=constraint
             and (lambda w: ops.stack([constraint(block) for block in ops.unstack(w, shape[0])])),
