@@ -10,6 +10,11 @@ from keras_hypernets.validation import one_of, positive_integer, rate
 
 INITIAL_SCALE = 0.1  # d(z) of every unit at the start (Cooijmans et al., arXiv 1603.09025)
 
+# Deviation of the initial map from the small cell to z. The paper's zeros give all coordinates of
+# z_x and z_h equal gradients for ever, and its 0.01 for z_b hardly parts them: after 600 steps on
+# text the second singular value of a scale map was 0.02 of the first; with 0.1 it was 0.2.
+EMBEDDING_DEVIATION = 0.1
+
 
 class HyperCell(GatedCell):
     r"""Base of the cells with a hypernetwork: from the small cell's output to generated weights.
@@ -143,11 +148,12 @@ class HyperCell(GatedCell):
         self.add_layer_norms(hyper_units, "hyper_")
 
     def _initial_embedding_kernel(self, shape, dtype=None):
-        kernel = keras.initializers.RandomNormal(stddev=0.01)(shape, dtype)
-        if self.hyper_initializer == "paper":
-            x_and_h = 2 * self.gates * self.embedding_dim
-            return ops.concatenate([ops.zeros_like(kernel[:, :x_and_h]), kernel[:, x_and_h:]], 1)
-        return kernel
+        normal = keras.initializers.RandomNormal
+        if self.hyper_initializer == "default":
+            return normal(stddev=EMBEDDING_DEVIATION)(shape, dtype)
+        rows, of_b = shape[0], shape[1] // 3
+        zeros = ops.zeros((rows, 2 * of_b), dtype)
+        return ops.concatenate([zeros, normal(stddev=0.01)((rows, of_b), dtype)], axis=1)
 
     def _initial_scale_kernel(self, shape, dtype=None):
         shape = (self.gates, *shape[1:])
