@@ -1,6 +1,6 @@
 """Hypernetworks for Keras: layers whose weights are the output of a smaller network."""
 
-from keras_hypernets import initializers, models
+from keras_hypernets import converters, export, initializers, models
 from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.hyper_gru_cell import HyperGRUCell
 from keras_hypernets.dynamic.hyper_lstm import HyperLSTM
@@ -17,6 +17,8 @@ __all__ = [
     "HyperLSTMCell",
     "HyperSimpleRNNCell",
     "LayerNormLSTMCell",
+    "converters",
+    "export",
     "initializers",
     "models",
 ]

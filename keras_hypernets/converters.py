@@ -22,8 +22,8 @@ def load_keras_lstm(cell: LayerNormLSTMCell, layer: keras.layers.Layer) -> None:
         layer: a built `keras.layers.LSTM` or `keras.layers.LSTMCell`.
 
     Raises:
-        ValueError: if one of them is not built, of another kind or another shape, or if the cell
-            has no bias to hold the layer's.
+        ValueError: if one of them is not built, of another kind or another shape, if their
+            activations differ, or if the cell has no bias to hold the layer's.
     """
     _check_cell(cell, (LayerNormLSTMCell,))
     if cell.layer_norm:
@@ -36,9 +36,15 @@ def load_keras_lstm(cell: LayerNormLSTMCell, layer: keras.layers.Layer) -> None:
         raise ValueError(
             f"`layer` must be a built keras.layers.LSTM or LSTMCell. Received: layer={layer!r}"
         )
+    for name in ("activation", "recurrent_activation"):
+        if getattr(source, name) is not getattr(cell, name):
+            raise ValueError(
+                f"`cell` must have the `{name}` of the layer, {getattr(source, name)!r}. "
+                f"Received: {getattr(cell, name)!r}"
+            )
     values = {
-        "kernel": _gate_major(source.kernel),
-        "recurrent_kernel": _gate_major(source.recurrent_kernel),
+        "kernel": _gates(source.kernel),  # (in, 4 * units) to (4, in, units)
+        "recurrent_kernel": _gates(source.recurrent_kernel),
     }
     bias = np.zeros((4, source.units)) if source.bias is None else _gates(source.bias)
     bias[1] -= cell.forget_bias
@@ -69,97 +75,132 @@ def load_supercell_checkpoint(
         scope: the full prefix of the cell's variables, such as `"rnn/HyperLSTMCell"`.
 
     Raises:
-        ValueError: if the cell is not built or of another kind, or a variable is missing or of
-            another shape; the message names it.
+        ValueError: if the cell is not built or of another kind, or a variable is missing, of
+            another shape or left over; the message names it.
     """
     _check_cell(cell, (HyperLSTMCell, LayerNormLSTMCell))
     if not cell.use_bias:
         raise ValueError(
             "`cell` must have `use_bias=True`, as supercell has. Received: use_bias=False"
         )
+    if getattr(cell, "weight_generation", "scaling") != "scaling":
+        raise ValueError(
+            '`cell` must have `weight_generation="scaling"`, as supercell has. '
+            f"Received: weight_generation={cell.weight_generation!r}"
+        )
     variables = _Checkpoint(checkpoint, scope)
+    inputs = cell.kernel.shape[1]
     if isinstance(cell, LayerNormLSTMCell):
-        values = _supercell_lstm(variables, "", cell.layer_norm, "ln")
+        values = _supercell_lstm(variables, cell, inputs, cell.units, "", "W_hh_i", "ln")
     else:
-        if cell.weight_generation != "scaling":
-            raise ValueError(
-                '`cell` must have `weight_generation="scaling"`, as supercell has. '
-                f"Received: weight_generation={cell.weight_generation!r}"
-            )
-        values = _supercell_hyper_lstm(variables, cell)
-    _assign(cell, values, f"checkpoint {os.fspath(checkpoint)!r} below scope {scope!r}")
+        values = _supercell_hyper_lstm(variables, cell, inputs)
+    variables.check_all_read()
+    _assign(cell, values, "the checkpoint")
 
 
-def _supercell_lstm(variables, prefix, layer_norm, norm, recurrent="W_hh_i"):
+def _supercell_lstm(variables, cell, inputs, units, prefix, recurrent, norm):
+    def gates(name, *shape):
+        return _gates(variables.read(prefix + name, *shape, 4 * units), SUPERCELL_GATES)
+
     values = {
-        "kernel": _gate_major(variables[f"{prefix}W_xh"], SUPERCELL_GATES),
-        "recurrent_kernel": _gate_major(variables[f"{prefix}{recurrent}"], SUPERCELL_GATES),
-        "bias": _gates(variables[f"{prefix}bias"], SUPERCELL_GATES),
+        "kernel": gates("W_xh", inputs),
+        "recurrent_kernel": gates(recurrent, units),
+        "bias": gates("bias"),
     }
-    if layer_norm:
-        for ours, theirs in (("gamma", "ln_gamma"), ("beta", "ln_beta")):
-            values[f"gate_{ours}"] = _gates(variables[f"{prefix}{norm}/{theirs}"], SUPERCELL_GATES)
-            values[f"cell_{ours}"] = variables[f"{prefix}ln_c/{theirs}"]
+    if cell.layer_norm:
+        for name in ("gamma", "beta"):
+            values[f"gate_{name}"] = gates(f"{norm}/ln_{name}")
+            values[f"cell_{name}"] = variables.read(f"{prefix}ln_c/ln_{name}", units)
     return values
 
 
-def _supercell_hyper_lstm(variables, cell):
-    values = _supercell_lstm(variables, "", cell.layer_norm, "ln_all", "W_hh")
-    small = _supercell_lstm(variables, "LSTMCell/", cell.layer_norm, "ln")
-    inputs = cell.kernel.shape[1]
+def _supercell_hyper_lstm(variables, cell, inputs):
+    units, hyper_units, z = cell.units, cell.hyper_units, cell.embedding_dim
+    values = _supercell_lstm(variables, cell, inputs, units, "", "W_hh", "ln_all")
+    small = _supercell_lstm(
+        variables, cell, inputs + units, hyper_units, "LSTMCell/", "W_hh_i", "ln"
+    )
     kernel = small.pop("kernel")  # of [x; h]
-    values.update({f"hyper_{name}": value for name, value in small.items()})
+    values |= {f"hyper_{name}": value for name, value in small.items()}
     values["hyper_kernel"], values["hyper_state_kernel"] = kernel[:, :inputs], kernel[:, inputs:]
 
-    gates = "ifjo"
-    x, h, b = ([f"hyper_{gate}{path}" for gate in gates] for path in "xhb")
-    values["embedding_kernel"] = np.concatenate(
-        [variables[f"{name}/zw/super_linear_w"] for name in x + h]
-        + [variables[f"{name}/zb/super_linear_w"] for name in b],
-        axis=1,
-    )
-    values["embedding_bias"] = np.concatenate(
-        [variables[f"{name}/zw/super_linear_b"] for name in x + h]
-    )
-    values["scale_kernel"] = np.stack(
-        [variables[f"{name}/alpha/super_linear_w"] for name in x + h]
-        + [variables[f"{name}/beta/super_linear_w"] for name in b]
-    )
+    def read(paths, name, *shape):
+        """One variable for each path and gate, in the order of the cell's columns."""
+        names = [f"hyper_{gate}{path}/{name}" for path in paths for gate in "ifjo"]
+        return [variables.read(name, *shape) for name in names]
+
+    to_z = read("xh", "zw/super_linear_w", hyper_units, z)
+    to_z += read("b", "zb/super_linear_w", hyper_units, z)
+    values["embedding_kernel"] = np.concatenate(to_z, axis=1)
+    values["embedding_bias"] = np.concatenate(read("xh", "zw/super_linear_b", z))
+    from_z = read("xh", "alpha/super_linear_w", z, units)
+    from_z += read("b", "beta/super_linear_w", z, units)
+    values["scale_kernel"] = np.stack(from_z)
     return values
 
 
 class _Checkpoint:
     """Variables of a TensorFlow checkpoint below a scope, by their names in it."""
 
+    # A trained checkpoint also holds the optimizer's slots, below the variables' names.
+    NAMES = ("W_xh", "W_hh", "W_hh_i", "bias", "ln_gamma", "ln_beta")
+    NAMES += ("super_linear_w", "super_linear_b")
+
     def __init__(self, checkpoint, scope):
         import tensorflow as tf
 
-        self.checkpoint, self.scope = os.fspath(checkpoint), scope.rstrip("/")
+        if not isinstance(scope, str):
+            raise ValueError(f"`scope` must be a string. Received: scope={scope!r}")
+        self.path, self.scope = os.fspath(checkpoint).removesuffix(".index"), scope.strip("/")
         try:
-            self.reader = tf.train.load_checkpoint(self.checkpoint)
-        except (tf.errors.OpError, ValueError) as error:
-            raise ValueError(
-                f"`checkpoint` must be the path prefix of a TensorFlow checkpoint. "
-                f"Received: checkpoint={self.checkpoint!r} ({error})"
-            ) from error
+            self.reader = tf.train.load_checkpoint(self.path)
+        except Exception as error:  # TensorFlow raises many kinds for what is no checkpoint
+            raise self._unreadable(error) from error
+        self.shapes = self.reader.get_variable_to_shape_map()
+        self.names_read = set()
 
-    def __getitem__(self, name):
+    def _unreadable(self, error):
+        return ValueError(
+            "`checkpoint` must be the path prefix of a TensorFlow checkpoint. "
+            f"Received: checkpoint={self.path!r} ({error})"
+        )
+
+    def read(self, name, *shape):
         name = f"{self.scope}/{name}"
-        if not self.reader.has_tensor(name):
+        if name not in self.shapes:
             raise ValueError(
                 f"The checkpoint has no variable {name!r}, which the cell needs. "
-                f"Received: checkpoint={self.checkpoint!r}, scope={self.scope!r}"
+                f"Received: checkpoint={self.path!r}, scope={self.scope!r}"
             )
-        return self.reader.get_tensor(name)
+        if tuple(self.shapes[name]) != shape:
+            raise ValueError(
+                f"The variable {name!r} must have the shape {shape} for this cell. "
+                f"Received: {tuple(self.shapes[name])} in checkpoint={self.path!r}"
+            )
+        self.names_read.add(name)
+        try:
+            return self.reader.get_tensor(name)
+        except Exception as error:  # a file that is cut off, among others
+            raise self._unreadable(error) from error
+
+    def check_all_read(self):
+        ours = [
+            name
+            for name in self.shapes
+            if name.startswith(f"{self.scope}/") and name.split("/")[-1] in self.NAMES
+        ]
+        unread = sorted({*ours} - self.names_read)
+        if unread:
+            raise ValueError(
+                "The checkpoint must be of a cell like this one, with or without layer norm. "
+                f"Received: checkpoint={self.path!r} with {unread[0]!r}"
+            )
 
 
 def _gates(values, order=range(4)):
     """Parts the last axis into four gates in the given order: `(4, ...)`."""
     parts = np.split(keras.ops.convert_to_numpy(values), 4, axis=-1)
     return np.stack([parts[gate] for gate in order])
-
-
-_gate_major = _gates  # of a kernel (in, 4 * units): (4, in, units)
 
 
 def _check_cell(cell, kinds):

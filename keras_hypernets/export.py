@@ -3,12 +3,12 @@
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_hypernets.models import text_generation
-from keras_hypernets.models.character_embedding import CharacterEmbedding
 
 
 def export_saved_model(model: keras.Model, path: str | os.PathLike) -> None:
@@ -36,30 +36,46 @@ def export_saved_model(model: keras.Model, path: str | os.PathLike) -> None:
 
     Raises:
         RuntimeError: on another backend than TensorFlow.
-        ValueError: if `path` exists and is no SavedModel.
+        ValueError: if `path` exists and is no SavedModel, or cannot be written.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             "A SavedModel with signatures is TensorFlow's own and needs its backend. "
             f"Received: backend {keras.backend.backend()!r}"
         )
-    path = os.fspath(path)
-    if os.path.lexists(path) and not os.path.exists(os.path.join(path, "saved_model.pb")):
-        raise ValueError(f"`path` must be new, or a SavedModel to replace. Received: path={path!r}")
-    parent = os.path.dirname(os.path.abspath(path))
-    os.makedirs(parent, exist_ok=True)
-    workspace = tempfile.mkdtemp(prefix=".export-", dir=parent)
+    path = Path(path)
+    if path.resolve() == Path.cwd() or (path.exists() and not (path / "saved_model.pb").exists()):
+        raise ValueError(
+            f"`path` must be new, or a SavedModel to replace. Received: path={str(path)!r}"
+        )
     try:
-        written = os.path.join(workspace, "new")
-        if any(isinstance(layer, CharacterEmbedding) for layer in model.layers):
-            _write_character_language_model(model, written)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        workspace = Path(tempfile.mkdtemp(prefix=".export-", dir=path.parent))
+    except OSError as error:
+        raise ValueError(
+            "`path` must be in a folder that can be written. "
+            f"Received: path={str(path)!r} ({error.strerror})"
+        ) from error
+    try:
+        if text_generation.is_character_language_model(model):
+            _write_character_language_model(model, str(workspace / "new"))
         else:
-            model.export(written, verbose=False)
-        if os.path.exists(path):
-            os.rename(path, os.path.join(workspace, "old"))
-        os.rename(written, path)
+            model.export(str(workspace / "new"), verbose=False)
+        _replace(path, workspace)
     finally:
         shutil.rmtree(workspace)
+
+
+def _replace(path, workspace):
+    if not path.exists():
+        (workspace / "new").rename(path)
+        return
+    path.rename(workspace / "old")
+    try:
+        (workspace / "new").rename(path)
+    except BaseException:
+        (workspace / "old").rename(path)
+        raise
 
 
 def _write_character_language_model(model, path):
@@ -69,26 +85,43 @@ def _write_character_language_model(model, path):
         return tf.TensorSpec(shape, dtype, name)
 
     sizes = text_generation.state_sizes(model)
-    encode, decode = _text_codec(text_generation.embedding_of(model).vocabulary)
+    vocabulary = text_generation.embedding_of(model).vocabulary
+    encode, decode = _text_codec(vocabulary)
 
     def serving_default(text):
         ids, lengths = encode(text, "text")
         return {"logits": read(ids), "lengths": lengths}
 
     def tokens(ids):
-        return {"logits": read(ids)}
+        with tf.control_dependencies(known(ids)):
+            return {"logits": read(tf.identity(ids))}
 
     def read(ids):
         states = text_generation.initial_states(model, tf.shape(ids)[0])
         return text_generation.run(model, ids, states)[0]
 
+    def known(ids):
+        rule = "`ids` must be positions in the vocabulary."
+        return [
+            tf.debugging.assert_non_negative(ids, rule),
+            tf.debugging.assert_less(ids, len(vocabulary), rule),
+        ]
+
+    def can_sample(temperature):
+        # assert_non_negative would let NaN pass.
+        return [tf.debugging.Assert(temperature >= 0, ["`temperature` must be at least 0."])]
+
     def step(ids, seed, position, temperature, *states):
-        logits, states = text_generation.step(model, ids, list(states))
+        with tf.control_dependencies([*known(ids), *can_sample(temperature)]):
+            logits, states = text_generation.step(model, tf.identity(ids), list(states))
         next_id = text_generation.sample(logits, temperature, seed, position)
         return {"logits": logits, "next_id": next_id, **dict(zip(sizes, states, strict=True))}
 
     def generate(prompt, length, temperature, seed):
         ids, lengths = encode(prompt, "prompt")
+        positive = tf.debugging.assert_positive(length, "`length` must be at least 1.")
+        with tf.control_dependencies([positive, *can_sample(temperature)]):
+            length = tf.identity(length)
         written = text_generation.continue_text(model, ids, lengths, length, temperature, seed)
         return {"text": tf.strings.join([prompt, decode(written)])}
 
@@ -98,7 +131,12 @@ def _write_character_language_model(model, path):
         "temperature": spec("float32", name="temperature"),
         "length": spec("int32", name="length"),
     }
-    states = [spec(model.compute_dtype, None, size, name=name) for name, size in sizes.items()]
+    states = [
+        spec(state.dtype, None, size, name=name)
+        for (name, size), state in zip(
+            sizes.items(), text_generation.initial_states(model, 1), strict=True
+        )
+    ]
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint("serving_default", serving_default, [spec("string", None, name="text")])
@@ -137,6 +175,7 @@ def _text_codec(vocabulary):
     def encode(text, argument):
         characters = tf.strings.unicode_decode(text, "UTF-8", errors="strict")
         lengths = tf.cast(characters.row_lengths(), "int32")
+        tf.debugging.assert_greater(tf.size(text), 0, f"`{argument}` must have at least one text.")
         tf.debugging.assert_positive(lengths, f"`{argument}` must have at least one character.")
         rank = tf.searchsorted(codes[order], characters.flat_values)
         rank = tf.minimum(rank, len(codes) - 1)

@@ -1,11 +1,13 @@
 """Initial values of weights that hold several gates, one (in, units) block per gate."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 from keras import ops
 
 
-def per_gate(initializer):
+def per_gate(initializer: Callable, name: str = "") -> Callable:
     """Makes an initializer fill every gate's block of a gate-major weight by itself.
 
     Keras' initializers read fan-in and fan-out off the whole shape and take `(gates, in, units)`
@@ -13,6 +15,8 @@ def per_gate(initializer):
 
     Args:
         initializer: any Keras initializer object, or a function of `(shape, dtype)`.
+        name: of the weight. A seed is mixed with it, so that weights that share an initializer
+            with a seed differ.
 
     Returns:
         A function of `(shape, dtype)` that calls `initializer` on `shape[1:]` once per gate, with
@@ -20,13 +24,13 @@ def per_gate(initializer):
     """
 
     def initialize(shape, dtype=None):
-        blocks = _independent(initializer, shape[0])
+        blocks = _independent(initializer, shape[0], name)
         return ops.stack([block(tuple(shape[1:]), dtype=dtype) for block in blocks])
 
     return initialize
 
 
-def _independent(initializer, count):
+def _independent(initializer: Callable, count: int, name: str) -> list[Callable]:
     """`count` initializers alike but for the seed: called twice, one would repeat its values."""
     if not isinstance(initializer, keras.initializers.Initializer):
         return [initializer] * count
@@ -36,7 +40,8 @@ def _independent(initializer, count):
         return [initializer] * count  # nothing random, or a SeedGenerator, which moves on by itself
     seeds = [None] * count
     if seed is not None:
-        seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]
+        entropy = np.random.SeedSequence([seed % 2**32, *name.encode()])
+        seeds = [int(s) for s in entropy.generate_state(count)]
     return [type(initializer).from_config({**config, "seed": s}) for s in seeds]
 
 

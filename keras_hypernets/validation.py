@@ -2,16 +2,32 @@
 
 import math
 import numbers
+from collections.abc import Callable, Sequence
+from typing import Any
 
 
-def positive_integer(name, value):
-    """Returns `value` as an int, or raises ValueError unless it is an integer above 0."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value <= 0:
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+def integer(name: str, value: Any, rule: str, allowed: Callable[[int], bool]) -> int:
+    """Returns `value` as an int, or raises ValueError unless it is an integer and allowed."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not allowed(value):
+        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
     return int(value)
 
 
-def number(name, value, rule="a finite number", allowed=lambda value: True):
+def positive_integer(name: str, value: Any) -> int:
+    return integer(name, value, "a positive integer", lambda value: value > 0)
+
+
+def seed_integer(name: str, value: Any) -> int:
+    return integer(name, value, "an integer of 32 bits", lambda value: -(2**31) <= value < 2**31)
+
+
+def number(
+    name: str,
+    value: Any,
+    rule: str = "a finite number",
+    allowed: Callable[[float], bool] = lambda value: True,
+) -> float:
     """Returns `value` as a float, or raises ValueError unless it is finite and allowed."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not real or not math.isfinite(value) or not allowed(value):
@@ -19,19 +35,25 @@ def number(name, value, rule="a finite number", allowed=lambda value: True):
     return float(value)
 
 
-def positive_number(name, value):
+def positive_number(name: str, value: Any) -> float:
     return number(name, value, "a number above 0", lambda value: value > 0)
 
 
-def nonnegative_number(name, value):
+def nonnegative_number(name: str, value: Any) -> float:
     return number(name, value, "a number of at least 0", lambda value: value >= 0)
 
 
-def rate(name, value):
+def rate(name: str, value: Any) -> float:
     return number(name, value, "a number in [0, 1)", lambda value: 0 <= value < 1)
 
 
-def one_of(name, value, allowed):
+def boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
+    return value
+
+
+def one_of(name: str, value: Any, allowed: Sequence) -> Any:
     """Returns `value`, or raises ValueError unless it is one of the names in `allowed`."""
     if value not in allowed:
         names = ", ".join(repr(a) for a in allowed)

@@ -119,12 +119,19 @@ class CharLanguageModel(LayerTestCase):
         self.assertAllClose(np.concatenate(parts, axis=1), free(ids))
 
     def test_seed_reaches_every_mask(self):
-        outputs = []
-        for _ in range(2):
-            keras.utils.set_random_seed(3)
-            model = small(dropout=0.2, recurrent_dropout=0.2)
-            outputs.append(model(np.ones((2, 5), int), training=True))
-        self.assertAllEqual(*outputs)
+        first, second, other = (
+            char_language_model(
+                "abc", 7, hyper_units=5, dropout=0.2, recurrent_dropout=0.2, seed=seed
+            )
+            for seed in (1, 1, 2)
+        )
+        ids = np.ones((2, 5), int)
+        for model in (second, other):
+            model.set_weights(first.get_weights())
+        self.assertAllClose(first(ids), other(ids))
+        output = first(ids, training=True)
+        self.assertAllEqual(second(ids, training=True), output)
+        self.assertNotAllClose(other(ids, training=True), output)
 
     def test_bad_arguments(self):
         for options, message in (
@@ -137,6 +144,12 @@ class CharLanguageModel(LayerTestCase):
             ({"token_embedding_size": 0}, "`size` must be a positive integer"),
             ({"stateful": True}, "`stateful=True` needs a fixed `batch_size`"),
             ({"hyper_size": 3}, "hyper_size"),
+            ({"units": 4.0, "cell": "lstm"}, "`units` must be a positive integer"),
+            ({"batch_size": 0}, "`batch_size` must be a positive integer"),
+            ({"seed": "x"}, "`seed` must be an integer"),
+            ({"recurrent_dropout": 3.0, "cell": "lstm"}, "`recurrent_dropout` must be a number"),
+            ({"go_backwards": True}, "`go_backwards` is no option of a character language model"),
+            ({"return_state": True, "cell": "lstm"}, "`return_state` is no option"),
             ({"cell": "lstm", "hyper_units": 3}, "hyper_units"),
         ):
             with self.assertRaisesRegex(ValueError, message):

@@ -168,12 +168,60 @@ class Supercell(tf.test.TestCase):
         checkpoint, _ = self.reference("lstm_layer_norm")
         cell = self.built(LayerNormLSTMCell(9))
         before = cell.get_weights()
-        with self.assertRaisesRegex(ValueError, r"`kernel` .* \(4, 5, 9\), but .*\(4, 5, 8\)"):
+        message = r"'rnn/LSTMCell/W_xh' must have the shape \(5, 36\) .* Received: \(5, 32\)"
+        with self.assertRaisesRegex(ValueError, message):
             load_supercell_checkpoint(cell, checkpoint, "rnn/LSTMCell")
         for a, b in zip(before, cell.get_weights(), strict=True):
             self.assertAllEqual(a, b)
         with self.assertRaisesRegex(ValueError, "no variable 'wrong/W_xh'"):
             load_supercell_checkpoint(self.built(LayerNormLSTMCell(8)), checkpoint, "wrong")
+
+    def test_every_misshapen_variable_is_named(self):
+        scope = "rnn/HyperLSTMCell"
+        for name, shape in (
+            ("W_hh", (8, 30)),
+            ("bias", ()),
+            ("LSTMCell/W_xh", (12, 24)),
+            ("hyper_ix/zw/super_linear_w", (6, 3)),
+            ("hyper_fb/beta/super_linear_w", (4, 9)),
+            ("ln_c/ln_gamma", (1, 8)),
+        ):
+            zeros = {f"{scope}/{name}": np.zeros(shape, "float32")}
+            checkpoint, _ = self.make_checkpoint(
+                "hyper_lstm_layer_norm", lambda v, z=zeros: v.update(z)
+            )
+            with self.assertRaisesRegex(ValueError, f"'{scope}/{name}' must have the shape"):
+                load_supercell_checkpoint(self.built(HyperLSTMCell(8, 6, 4)), checkpoint, scope)
+
+    def test_a_checkpoint_of_another_architecture(self):
+        for name, cell, scope in (
+            ("hyper_lstm_layer_norm", HyperLSTMCell(8, 6, 4, layer_norm=False), "HyperLSTMCell"),
+            ("lstm_layer_norm", LayerNormLSTMCell(8, layer_norm=False), "LSTMCell"),
+        ):
+            with self.assertRaisesRegex(ValueError, "with or without layer norm. .*/ln"):
+                load_supercell_checkpoint(
+                    self.built(cell), self.reference(name)[0], f"/rnn/{scope}/"
+                )
+
+    def test_slots_of_an_optimizer_and_the_index_file(self):
+        checkpoint, _ = self.make_checkpoint(
+            "lstm_layer_norm",
+            lambda v: v.update({f"{name}/Adam": value for name, value in v.copy().items()}),
+        )
+        cell = self.built(LayerNormLSTMCell(8))
+        load_supercell_checkpoint(cell, f"{checkpoint}.index", "rnn/LSTMCell")
+        other = self.built(LayerNormLSTMCell(8))
+        load_supercell_checkpoint(other, self.reference("lstm_layer_norm")[0], "rnn/LSTMCell")
+        for a, b in zip(cell.get_weights(), other.get_weights(), strict=True):
+            self.assertAllEqual(a, b)
+
+    def test_a_cut_off_checkpoint(self):
+        checkpoint, _ = self.make_checkpoint("lstm_layer_norm", lambda values: None)
+        data = f"{checkpoint}.data-00000-of-00001"
+        with open(data, "r+b") as file:
+            file.truncate(100)
+        with self.assertRaisesRegex(ValueError, "must be the path prefix of a TensorFlow check"):
+            load_supercell_checkpoint(self.built(LayerNormLSTMCell(8)), checkpoint, "rnn/LSTMCell")
 
     def test_bad_arguments(self):
         checkpoint, _ = self.reference("hyper_lstm_layer_norm")
@@ -186,6 +234,8 @@ class Supercell(tf.test.TestCase):
         ):
             with self.assertRaisesRegex(ValueError, message):
                 load_supercell_checkpoint(cell, path, "rnn/HyperLSTMCell")
+        with self.assertRaisesRegex(ValueError, "`scope` must be a string. Received: scope=None"):
+            load_supercell_checkpoint(self.built(HyperLSTMCell(8, 6, 4)), checkpoint, None)
 
 
 class KerasLSTM(tf.test.TestCase):
@@ -206,6 +256,7 @@ class KerasLSTM(tf.test.TestCase):
             (LayerNormLSTMCell(4, layer_norm=False), layer, "must be a built LayerNormLSTMCell"),
             (cell(), keras.layers.LSTM(4), "must be a built keras.layers.LSTM"),
             (cell(), keras.layers.Dense(4), "must be a built keras.layers.LSTM"),
+            (cell(activation="relu"), layer, "must have the `activation` of the layer"),
             (cell(use_bias=False, forget_bias=0.5), layer, "use_bias=False, forget_bias=0.5"),
         ):
             with self.assertRaisesRegex(ValueError, message):

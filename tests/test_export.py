@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from unittest import mock
 
 import keras
@@ -48,9 +49,24 @@ while len(drawn) < 12:
         drawn.append(int(out["next_id"][0]))
         ids, position = [drawn[-1]], position + 1
 results["stepped"] = drawn
-for name, bad in (("unknown", "aXb"), ("empty", "")):
+one = {"prompt": tf.constant(["a"]), "length": tf.constant(2), "seed": tf.constant(1)}
+for signature, mistake in {
+    "serving_default": {"text": tf.constant(["aXb"])},
+    "tokens": {"ids": tf.constant([[0, 7]])},
+    "step": {"ids": tf.constant([-1]), "position": tf.constant(0), **settings, **states},
+    "generate": {**one, "temperature": tf.constant(float("nan"))},
+}.items():
     try:
-        signatures["serving_default"](text=tf.constant([bad]))
+        signatures[signature](**mistake)
+    except tf.errors.InvalidArgumentError as error:
+        results[f"bad {signature}"] = str(error)
+for name, mistake in {
+    "empty": {"prompt": tf.constant([""])},
+    "none": {"prompt": tf.zeros([0], tf.string)},
+    "length": {"length": tf.constant(0)},
+}.items():
+    try:
+        signatures["generate"](**{**one, "temperature": tf.constant(1.0), **mistake})
     except tf.errors.InvalidArgumentError as error:
         results[name] = str(error)
 print(json.dumps(results))
@@ -69,7 +85,8 @@ class ExportSavedModel(tf.test.TestCase):
     def test_another_process_computes_the_same(self):
         for cell in ("hyper_lstm", "lstm"):
             path = self.folder(cell)
-            model = small(cell, layers=2, dropout=0.2, stateful=True, batch_size=3)
+            options = {"recurrent_dropout": 0.2} if cell == "hyper_lstm" else {}
+            model = small(cell, layers=2, dropout=0.2, stateful=True, batch_size=3, **options)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile("adam", loss)
             model.fit(np.ones((3, 5), int), np.ones((3, 5), int), batch_size=3, verbose=0)
@@ -96,8 +113,16 @@ class ExportSavedModel(tf.test.TestCase):
             self.assertEqual(results["text"], texts)
             alone = models.generate(model, "ab ", 12, 0.8, 5)
             self.assertEqual("ab " + embedding.decode(results["stepped"]), alone)
-            self.assertIn("must be in the vocabulary. Unknown:] [X]", results["unknown"])
-            self.assertIn("`text` must have at least one character", results["empty"])
+            for key, message in {
+                "bad serving_default": "must be in the vocabulary. Unknown:] [X]",
+                "bad tokens": "`ids` must be positions in the vocabulary",
+                "bad step": "`ids` must be positions in the vocabulary",
+                "bad generate": "`temperature` must be at least 0",
+                "empty": "`prompt` must have at least one character",
+                "none": "`prompt` must have at least one text",
+                "length": "`length` must be at least 1",
+            }.items():
+                self.assertIn(message, results[key])
 
     def test_saved_model_cli_shows_named_inputs_and_outputs(self):
         path = self.folder()
@@ -149,9 +174,46 @@ class ExportSavedModel(tf.test.TestCase):
         self.assertNotIn("state_0_hyper_h", names)
         self.assertEqual(os.listdir(os.path.dirname(path)), ["exported"])
 
+    def test_a_model_that_cannot_be_put_in_place_leaves_the_old_one(self):
+        path = self.folder()
+        export_saved_model(small(), path)
+        rename = Path.rename
+
+        def fail_for_the_new(self, target):
+            if self.name == "new":
+                raise OSError("no")
+            return rename(self, target)
+
+        with mock.patch.object(Path, "rename", fail_for_the_new):
+            with self.assertRaisesRegex(OSError, "no"):
+                export_saved_model(small("lstm"), path)
+        names = tf.saved_model.load(path).signatures["step"].structured_outputs
+        self.assertIn("state_0_hyper_h", names)
+        self.assertEqual(os.listdir(os.path.dirname(path)), ["exported"])
+
+    def test_a_classifier_of_characters_is_no_language_model(self):
+        ids = keras.Input((None,), dtype="int32")
+        x = HyperLSTM(4, hyper_units=3)(models.CharacterEmbedding("abc")(ids))
+        model = keras.Model(ids, keras.layers.Dense(2)(x))
+        path = self.folder()
+        export_saved_model(model, path)
+        signatures = tf.saved_model.load(path).signatures
+        self.assertNotIn("generate", signatures)
+        (output,) = signatures["serving_default"](tf.constant([[0, 1, 2]])).values()
+        self.assertAllClose(output, model(np.array([[0, 1, 2]])), 1e-6, 1e-6)
+
     def test_does_not_replace_what_is_no_saved_model(self):
         path = self.folder()
         os.makedirs(path)
         with self.assertRaisesRegex(ValueError, "`path` must be new, or a SavedModel to replace"):
             export_saved_model(small(), path)
         self.assertEqual(os.listdir(os.path.dirname(path)), ["exported"])
+
+    def test_a_path_that_cannot_be_written(self):
+        file = os.path.join(self.create_folder(), "file")
+        with open(file, "w") as handle:
+            handle.write("a file where a folder should be")
+        for path in (os.path.join(file, "exported"), file, ""):
+            with self.assertRaisesRegex(ValueError, "`path` must be .* Received: path="):
+                export_saved_model(small(), path)
+        self.assertEqual(os.listdir(os.path.dirname(file)), ["file"])

@@ -25,7 +25,8 @@ class MinimalGatedCell(GatedCell):
         self.recurrent_kernel = self.add_gate_weight(
             "recurrent_kernel", (2, self.units, self.units), "recurrent"
         )
-        self.add_gate_weight("bias", (2, self.units), "bias")
+        if self.use_bias:
+            self.add_gate_weight("bias", (2, self.units), "bias")
         self.add_layer_norm("gate", (2, self.units))
 
     @property
@@ -33,9 +34,10 @@ class MinimalGatedCell(GatedCell):
         return {"gates": {"x": self.kernel, "h": self.recurrent_kernel}}
 
     def tail(self, pre, state, small, noise):
-        gates = self.add_bias(self.normalize(pre["gates"], small, "gate"), small, "bias")
-        f, g = ops.unstack(gates, 2)
-        f, g = self.recurrent_activation(f), self.activation(g) * noise.get("candidate", 1.0)
+        gates = self.add_bias(pre["gates"], small, "bias")
+        f, g = ops.unstack(self.normalize(gates, small, "gate"), 2)
+        f = self.recurrent_activation(f)
+        g = self.activation(g) * noise.get("candidate", 1.0)
         h = f * state["h"] + (1 - f) * g
         return h, {"h": h}
 
@@ -177,6 +179,8 @@ class GatedCellTest(LayerTestCase):
                 "`forget_bias` must be a finite number",
             ),
             (lambda: LayerNormLSTMCell(4, activation="tanhh"), "tanhh"),
+            (lambda: LayerNormLSTMCell(4, layer_norm="no"), "`layer_norm` must be True or False"),
+            (lambda: LayerNormLSTMCell(4, use_bias=None), "`use_bias` must be True or False"),
             (lambda: HyperLSTMCell(4, hyper_units=-1), "Received: hyper_units=-1"),
             (lambda: HyperLSTMCell(4, embedding_dim=0), "Received: embedding_dim=0"),
             (lambda: HyperLSTMCell(4, weight_generation="rows"), "'scaling', 'full'. Received"),
@@ -193,8 +197,32 @@ class GatedCellTest(LayerTestCase):
     def test_bad_states(self):
         cell = HyperLSTMCell(4, 3, 2)
         x, h, r = ops.ones((2, 5)), ops.ones((2, 4)), ops.ones((2, 3))
-        for states in ([h, h], [h, h, h, r], [h, h, r, r, r]):
+        one, deep = ops.ones((1, 4)), ops.ones((2, 1, 4))
+        for states in ([h, h], [h, h, h, r], [h, h, r, r, r], [h, one, r, r], [h, deep, r, r]):
             with self.assertRaisesRegex(ValueError, "`states` of HyperLSTMCell must be 4 tensors"):
                 cell(x, states)
         with self.assertRaisesRegex(ValueError, "`states` of HyperLSTMCell must be 4 tensors"):
             keras.layers.RNN(cell)(ops.ones((2, 3, 5)), initial_state=[h, h])
+
+    def test_bad_inputs(self):
+        cell = HyperLSTMCell(4, 3, 2)
+        cell.build((None, 5))
+        states = cell.get_initial_state(2)
+        for x in (ops.ones((2, 6)), ops.ones((2, 1, 5))):
+            with self.assertRaisesRegex(
+                ValueError, r"`inputs` of HyperLSTMCell must be \(batch, 5"
+            ):
+                cell(x, states)
+        with self.assertRaisesRegex(ValueError, "`sequences` must be"):
+            cell.generated_weights(ops.ones((2, 5)))
+
+    def test_layer_norm_takes_its_statistics_in_float32(self):
+        """The squares of 400 have no place in float16."""
+        cell = LayerNormLSTMCell(6, dtype="mixed_float16")
+        cell.build((None, 3))
+        small = {n: ops.convert_to_tensor(w, "float16") for n, w in cell.small.items()}
+        x = np.random.default_rng(0).uniform(-400, 400, (4, 2, 6))
+        normalized = cell.normalize(ops.convert_to_tensor(x, "float16"), small, "gate")
+        expected = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3)
+        self.assertEqual(normalized.dtype, "float16")
+        self.assertAllClose(tf.cast(normalized, "float64"), expected, 2e-3, 2e-3)

@@ -156,15 +156,70 @@ class HyperLSTMTest(LayerTestCase):
         for a, b in zip(*gradients, strict=True):
             self.assertAllClose(a, b, 1e-12, 1e-12)
 
-    def test_weights_move_through_files(self):
-        layer, around = HyperLSTM(8, **SMALL), keras.layers.RNN(HyperLSTMCell(8, **SMALL))
-        models = [keras.Sequential([keras.Input((None, 3)), one]) for one in (layer, around)]
+    def test_tensorflow_checkpoints_hold_every_weight(self):
+        models = [keras.Sequential([keras.Input((None, 3)), HyperLSTM(8, **SMALL)]) for _ in "ab"]
         randomize(models[0])
-        path = os.path.join(self.get_temp_dir(), "hyper.weights.h5")
-        models[0].save_weights(path)
-        models[1].load_weights(path)
-        x = np.ones((2, 4, 3))
-        self.assertAllEqual(models[0](x), models[1](x))
+        path = os.path.join(self.get_temp_dir(), "checkpoint")
+        tf.train.Checkpoint(model=models[0]).write(path)
+        tf.train.Checkpoint(model=models[1]).read(path).assert_consumed()
+        for a, b in zip(models[0].get_weights(), models[1].get_weights(), strict=True):
+            self.assertAllEqual(a, b)
+
+    def test_every_argument_is_in_the_config(self):
+        names = ("kernel", "recurrent", "bias", "hyper_kernel", "hyper_recurrent", "hyper_bias")
+        options = {
+            "hyper_units": 5,
+            "embedding_dim": 3,
+            "weight_generation": "full",
+            "layer_norm": False,
+            "layer_norm_epsilon": 1e-5,
+            "forget_bias": 0.5,
+            "activation": "relu",
+            "recurrent_activation": "hard_sigmoid",
+            "use_bias": False,
+            "hyper_initializer": "paper",
+            "recurrent_dropout": 0.1,
+            "hyper_recurrent_dropout": 0.2,
+            "seed": 7,
+            **{
+                f"{name}_initializer": keras.initializers.Constant(n)
+                for n, name in enumerate(names)
+            },
+            **{f"{name}_regularizer": keras.regularizers.L2(n + 1) for n, name in enumerate(names)},
+            **{f"{name}_constraint": keras.constraints.MaxNorm(n) for n, name in enumerate(names)},
+        }
+        of_layer = {
+            "dropout": 0.3,
+            "return_sequences": True,
+            "return_state": True,
+            "go_backwards": True,
+            "stateful": True,
+            "unroll": True,
+            "zero_output_for_mask": True,
+            "activity_regularizer": keras.regularizers.L1(3),
+        }
+        for make, given in ((HyperLSTMCell, options), (HyperLSTM, {**options, **of_layer})):
+            config = make(6, **given).get_config()
+            usual = make(6).get_config()
+            for name in given:
+                self.assertNotEqual(config[name], usual[name], name)
+            self.assertEqual(make.from_config(config).get_config(), config)
+            arguments = set(config) - {"name", "trainable", "dtype"}
+            self.assertEqual(arguments, {"units", *given})
+
+    def test_attributes_of_the_layer(self):
+        layer = HyperLSTM(6, 5, 3, forget_bias=0.5, activation="relu")
+        self.assertEqual((layer.units, layer.hyper_units, layer.embedding_dim), (6, 5, 3))
+        self.assertEqual((layer.forget_bias, layer.activation), (0.5, keras.activations.relu))
+
+    def test_recurrent_dropout_on_jax_needs_unroll(self):
+        x = np.ones((2, 3, 3), "float32")
+        layer = HyperLSTM(4, recurrent_dropout=0.1, **SMALL)
+        with mock.patch("keras.backend.backend", return_value="jax"):
+            layer(x)
+            with self.assertRaisesRegex(ValueError, "only with `unroll=True`"):
+                layer(x, training=True)
+            HyperLSTM(4, recurrent_dropout=0.1, unroll=True, **SMALL)(x, training=True)
 
     def test_dropout_draws_one_input_mask_per_sequence(self):
         layer = HyperLSTM(4, dropout=0.5, seed=2, return_sequences=True, **SMALL)
@@ -234,6 +289,7 @@ class HyperLSTMTest(LayerTestCase):
         self.assertEqual(tuple(stacked(x).shape), (2, 7))
         one_by_one = keras.Sequential([rnn(cell) for cell in cells])
         self.assertAllClose(stacked(x), one_by_one(x)[:, -1])
+        self.check_reload(keras.Sequential([keras.Input((5, 3)), stacked]), x)
         both = keras.layers.Bidirectional(HyperLSTM(8, return_sequences=True, **SMALL))
         self.assertEqual(tuple(both(x).shape), (2, 5, 16))
         forward, backward = both.forward_layer, both.backward_layer
@@ -241,8 +297,41 @@ class HyperLSTMTest(LayerTestCase):
         self.assertAllClose(both(x), expected)
         around = keras.layers.Bidirectional(keras.layers.RNN(HyperLSTMCell(8, **SMALL)))
         model = keras.Sequential([keras.Input((5, 3)), both, around, keras.layers.Dense(1)])
-        model.compile("adam", "mse")
-        model.fit(x, np.zeros((2, 1)), verbose=0)
+        for options in ({"jit_compile": True}, {"run_eagerly": True}):
+            model.compile("adam", "mse", **options)
+            model.fit(x, np.zeros((2, 1)), verbose=0)
+        self.check_reload(model, x)
+
+    def check_reload(self, model, x):
+        path = os.path.join(self.get_temp_dir(), "model.keras")
+        model.save(path)
+        self.assertAllClose(keras.models.load_model(path)(x), model(x), 1e-6, 1e-6)
+
+    def test_padding_that_an_embedding_masks(self):
+        ids = keras.Input((None,), dtype="int32")
+        x = keras.layers.Embedding(9, 3, mask_zero=True)(ids)
+        x = HyperLSTM(8, return_sequences=True, **SMALL)(x)
+        model = keras.Model(ids, HyperLSTM(4, **SMALL)(x))
+        plain = np.array([[3, 1, 4]])
+        for padded in ([[3, 1, 4, 0, 0]], [[0, 0, 3, 1, 4]]):
+            self.assertAllClose(model(np.array(padded)), model(plain), 1e-6, 1e-6)
+
+    def test_regularizer_and_constraint_in_fit(self):
+        x = np.random.default_rng(0).standard_normal((4, 5, 3)).astype("float32")
+        layer = HyperLSTM(
+            4,
+            kernel_regularizer=keras.regularizers.L2(0.5),
+            hyper_recurrent_constraint=keras.constraints.MaxNorm(0.3),
+            **SMALL,
+        )
+        model = keras.Sequential([keras.Input((5, 3)), layer])
+        model.compile(keras.optimizers.SGD(0.0), "mse")
+        target = np.array(model(x))
+        expected = 0.5 * np.sum(np.square(layer.cell.kernel))
+        self.assertAllClose(model.evaluate(x, target, verbose=0), expected, 1e-5)
+        model.fit(x, target, verbose=0)
+        norms = np.linalg.norm(layer.cell.hyper_recurrent_kernel, axis=1)
+        self.assertAllLessEqual(norms, 0.3 + 1e-5)
 
 
 class InitialValues(LayerTestCase):
@@ -250,33 +339,13 @@ class InitialValues(LayerTestCase):
         cell.build((None, inputs))
         return {w.name: keras.ops.convert_to_numpy(w) for w in cell.weights}
 
-    def test_order_and_shapes(self):
-        """The order is part of the file format."""
-        cell = HyperLSTMCell(8, 4, 2)
-        shapes = {name: value.shape for name, value in self.weights(cell).items()}
-        self.assertEqual(
-            list(shapes.items()),
-            [
-                ("kernel", (4, 5, 8)),
-                ("recurrent_kernel", (4, 8, 8)),
-                ("bias", (4, 8)),
-                ("hyper_kernel", (4, 5, 4)),
-                ("hyper_state_kernel", (4, 8, 4)),
-                ("hyper_recurrent_kernel", (4, 4, 4)),
-                ("hyper_bias", (4, 4)),
-                ("embedding_kernel", (4, 24)),
-                ("embedding_bias", (16,)),
-                ("scale_kernel", (12, 2, 8)),
-                ("gate_gamma", (4, 8)),
-                ("gate_beta", (4, 8)),
-                ("cell_gamma", (8,)),
-                ("cell_beta", (8,)),
-                ("hyper_gate_gamma", (4, 4)),
-                ("hyper_gate_beta", (4, 4)),
-                ("hyper_cell_gamma", (4,)),
-                ("hyper_cell_beta", (4,)),
-            ],
-        )
+    def test_weights_that_share_a_seeded_initializer_differ(self):
+        initializer = keras.initializers.RandomNormal(seed=1)
+        cell = HyperLSTMCell(5, 4, 2, hyper_kernel_initializer=initializer)
+        weights = self.weights(cell)
+        self.assertNotAllClose(weights["hyper_kernel"], weights["hyper_state_kernel"])
+        again = HyperLSTMCell(5, 4, 2, hyper_kernel_initializer=initializer)
+        self.assertAllEqual(self.weights(again)["hyper_kernel"], weights["hyper_kernel"])
 
     def test_paper(self):
         """Appendix A.2.3."""

@@ -96,11 +96,47 @@ class TextGeneration(tf.test.TestCase):
         for a, b in zip(before, layer.states, strict=True):
             self.assertAllEqual(a, b)
 
+    def test_precision(self):
+        for cell in ("hyper_lstm", "layer_norm_lstm", "lstm", "hyper_gru"):
+            for dtype in ("float64", "mixed_bfloat16"):
+                text = models.generate(small(cell, layers=2, dtype=dtype), "ab", 5)
+                self.assertLen(text, 7)
+        keras.config.set_floatx("float64")
+        try:
+            self.assertLen(models.generate(small(), "ab", 5), 7)
+        finally:
+            keras.config.set_floatx("float32")
+
+    def test_numpy_integers_are_integers(self):
+        model = small()
+        text = models.generate(model, "a", np.int64(5), seed=np.int64(3))
+        self.assertEqual(text, models.generate(model, "a", 5, seed=3))
+
+    def test_other_models_are_refused(self):
+        ids = keras.Input((None,), dtype="int32")
+        x = models.CharacterEmbedding("abc")(ids)
+        h = keras.layers.LSTM(4, return_sequences=True)(x)
+        dense = keras.layers.Dense(3)
+        for output in (
+            dense(keras.layers.LSTM(4)(x)),
+            keras.layers.Dense(2)(h),
+            dense(keras.layers.Add()([h, keras.layers.Dense(4)(x)])),
+            keras.layers.Dense(3)(keras.layers.GRU(4, return_sequences=True)(x)),
+            keras.layers.Dense(3)(
+                keras.layers.LSTM(4, return_sequences=True, go_backwards=True)(x)
+            ),
+        ):
+            with self.assertRaisesRegex(ValueError, "`model` must be a character language model"):
+                models.generate(keras.Model(ids, output), "a", 3)
+
     def test_bad_arguments(self):
         model = small()
         for options, message in (
-            ({"prompt": ""}, "`prompt` must have at least one character. Received: prompt=''"),
-            ({"prompt": []}, "`prompt` must have at least one character"),
+            ({"prompt": ""}, "`prompt` must be a string of at least one .* Received: prompt=''"),
+            ({"prompt": []}, "`prompt` must be a string of at least one character, or a list"),
+            ({"prompt": None}, "`prompt` must be a string"),
+            ({"prompt": b"ab"}, "`prompt` must be a string"),
+            ({"prompt": ["a", 3]}, "`prompt` must be a string"),
             ({"prompt": "axb"}, "unknown 'x'"),
             ({"length": 0}, "`length` must be a positive integer"),
             ({"temperature": -1}, "`temperature` must be a number of at least 0"),

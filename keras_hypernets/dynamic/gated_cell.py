@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_hypernets.initializers import per_gate
-from keras_hypernets.validation import positive_integer, positive_number, rate
+from keras_hypernets.validation import boolean, positive_integer, positive_number, rate
 
 
 class GatedCell(keras.Layer):
@@ -60,7 +60,7 @@ class GatedCell(keras.Layer):
         The output `(batch, units)` and the list of new states.
 
     Raises:
-        ValueError: for an argument out of its range, or states of another number or shape.
+        ValueError: for an argument out of its range, or inputs or states of another shape.
 
     A new dropout mask is drawn at each step. On the JAX backend `keras.layers.RNN` runs its steps
     inside `jax.lax.scan`, out of which the moved seed cannot come: there recurrent dropout needs
@@ -76,15 +76,19 @@ class GatedCell(keras.Layer):
     ...         self.kernel = self.add_gate_weight("kernel", (2, input_shape[-1], self.units))
     ...         self.recurrent_kernel = self.add_gate_weight(
     ...             "recurrent_kernel", (2, self.units, self.units), "recurrent")
-    ...         self.bias = self.add_gate_weight("bias", (2, self.units), "bias")
+    ...         if self.use_bias:
+    ...             self.add_gate_weight("bias", (2, self.units), "bias")
+    ...         self.add_layer_norm("gate", (2, self.units))
     ...
     ...     @property
     ...     def linear(self):
     ...         return {"gates": {"x": self.kernel, "h": self.recurrent_kernel}}
     ...
     ...     def tail(self, pre, state, small, noise):
-    ...         f, g = keras.ops.unstack(pre["gates"] + small["bias"][:, None], 2)
-    ...         f, g = self.recurrent_activation(f), self.activation(g)
+    ...         gates = self.add_bias(pre["gates"], small, "bias")
+    ...         f, g = keras.ops.unstack(self.normalize(gates, small, "gate"), 2)
+    ...         f = self.recurrent_activation(f)
+    ...         g = self.activation(g) * noise.get("candidate", 1.0)
     ...         h = f * state["h"] + (1 - f) * g
     ...         return h, {"h": h}
     >>> layer = keras.layers.RNN(MinimalGatedCell(8), return_sequences=True)
@@ -119,8 +123,8 @@ class GatedCell(keras.Layer):
         self.units = positive_integer("units", units)
         self.activation = keras.activations.get(activation)
         self.recurrent_activation = keras.activations.get(recurrent_activation)
-        self.use_bias = use_bias
-        self.layer_norm = layer_norm
+        self.use_bias = boolean("use_bias", use_bias)
+        self.layer_norm = boolean("layer_norm", layer_norm)
         self.layer_norm_epsilon = positive_number("layer_norm_epsilon", layer_norm_epsilon)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
@@ -170,6 +174,12 @@ class GatedCell(keras.Layer):
             for name, (r, units) in rates.items()
         }
 
+    def add_weight(self, *args, **kwargs):
+        """Adds a weight, also as the attribute of its name: TensorFlow's checkpoints find it so."""
+        weight = super().add_weight(*args, **kwargs)
+        setattr(self, weight.name, weight)
+        return weight
+
     def add_gate_weight(self, name, shape, options="kernel"):
         """Adds a weight of shape `(gates, ...)`, each gate's block treated by itself.
 
@@ -184,7 +194,7 @@ class GatedCell(keras.Layer):
         return self.add_weight(
             name=name,
             shape=shape,
-            initializer=per_gate(getattr(self, f"{options}_initializer")),
+            initializer=per_gate(getattr(self, f"{options}_initializer"), name),
             regularizer=regularizer and (lambda w: sum(map(regularizer, ops.unstack(w, shape[0])))),
             constraint=constraint
             and (lambda w: ops.stack([constraint(block) for block in ops.unstack(w, shape[0])])),
@@ -221,7 +231,7 @@ class GatedCell(keras.Layer):
         return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
 
     def call(self, inputs, states, training=False):
-        self._check_states(states)
+        self._check_shapes(inputs, states)
         state = dict(zip(self.state_names, states, strict=True))
         sources = {**state, "x": inputs}
         pre = {
@@ -233,13 +243,21 @@ class GatedCell(keras.Layer):
         output, new_state = self.tail(pre, state, small, noise)
         return output, [new_state[name] for name in self.state_names]
 
-    def _check_states(self, states):
-        expected = dict(zip(self.state_names, self.state_size, strict=True))
-        shapes = [tuple(state.shape) for state in states]
-        if [shape[-1:] for shape in shapes] != [(size,) for size in expected.values()]:
+    def _check_shapes(self, inputs, states):
+        features = next(maps["x"].shape[1] for maps in self.linear.values() if "x" in maps)
+        if len(inputs.shape) != 2 or inputs.shape[1] not in (features, None):
             raise ValueError(
-                f"`states` of {type(self).__name__} must be {len(expected)} tensors of shape "
-                f"(batch, size) with the sizes {expected}. Received: shapes {shapes}"
+                f"`inputs` of {type(self).__name__} must be (batch, {features}). "
+                f"Received: shape {tuple(inputs.shape)}"
+            )
+        sizes = dict(zip(self.state_names, self.state_size, strict=True))
+        shapes = [tuple(state.shape) for state in states]
+        batches = {inputs.shape[0], *(shape[0] for shape in shapes if shape), None}
+        if [shape[1:] for shape in shapes] != [(n,) for n in sizes.values()] or len(batches) > 2:
+            raise ValueError(
+                f"`states` of {type(self).__name__} must be {len(sizes)} tensors (batch, size) "
+                f"with the sizes {sizes} and the batch of the inputs. "
+                f"Received: shapes {shapes} and inputs of shape {tuple(inputs.shape)}"
             )
 
     def get_config(self):

@@ -33,13 +33,13 @@ class HyperGRUCell(HyperCell):
         units: positive integer, size of `h`.
         hyper_units: positive integer, size of `hyper_h`. Default 128.
         embedding_dim: positive integer, size of every z. Default 16.
-        weight_generation: `"scaling"` (default) or `"full"`, see `HyperCell`.
+        weight_generation: `"scaling"` (default) or `"full"`, as for `HyperLSTMCell`.
         layer_norm: whether both cells are normalised. Default `True`.
         layer_norm_epsilon: added to the variance. Default 1e-3.
         recurrent_dropout: rate of the dropout on the candidate g, a new mask each step, only in
             training. It is not Keras' `recurrent_dropout`, which drops `h`. Default 0.
         hyper_recurrent_dropout: the same in the small cell. Default 0.
-        **kwargs: those of `HyperCell` and `GatedCell`, as for `HyperLSTMCell`.
+        **kwargs: as for `HyperLSTMCell`.
 
     Call arguments:
         inputs: `(batch, features)`.

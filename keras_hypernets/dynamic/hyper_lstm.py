@@ -6,15 +6,22 @@ from keras_hypernets.dynamic.hyper_lstm_cell import HyperLSTMCell
 from keras_hypernets.validation import rate
 
 
+def _of_cell(name):
+    return property(lambda layer: getattr(layer.cell, name), doc=f"`{name}` of the cell.")
+
+
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class HyperLSTM(keras.layers.RNN):
     """LSTM layer whose weights a small LSTM changes at every step.
 
     Runs a `HyperLSTMCell`, whose docstring has the equations, over sequences. Same weights, names
-    and order as `keras.layers.RNN(HyperLSTMCell(...))`: weights move freely between the two.
+    and order as `keras.layers.RNN(HyperLSTMCell(...))`: `set_weights` with the other's
+    `get_weights()` moves them. (Files of weights do not: Keras keys them by class.)
 
     Args:
         units: positive integer, size of the output.
+        hyper_units: positive integer, size of the small LSTM. Default 128.
+        embedding_dim: positive integer, size of the embeddings z. Default 16.
         dropout: rate in [0, 1) of the dropout on the inputs, one mask `(batch, features)` for all
             steps of a sequence, drawn anew at each call, only in training. Default 0.
         return_sequences: whether the output has every step or only the last. Default `False`.
@@ -27,9 +34,10 @@ class HyperLSTM(keras.layers.RNN):
             before. Default `False`.
         activity_regularizer: regularizer of the output. Default `None`.
         name: name of the layer.
-        **kwargs: those of `HyperLSTMCell`: `hyper_units`, `embedding_dim`, `weight_generation`,
-            `layer_norm`, `recurrent_dropout`, `hyper_initializer`, ...; also attributes of
-            `.cell`. `dtype`, `trainable` and `seed` hold for layer and cell.
+        **kwargs: all others of `HyperLSTMCell`: `weight_generation`, `layer_norm`,
+            `recurrent_dropout`, `hyper_initializer`, `kernel_regularizer`, ... `dtype`,
+            `trainable` and `seed` hold for layer and cell. All are attributes of `.cell`, the
+            first of them of the layer too.
 
     Call arguments:
         sequences: `(batch, time, features)`.
@@ -54,9 +62,26 @@ class HyperLSTM(keras.layers.RNN):
         [Ha et al., 2016](https://arxiv.org/abs/1609.09106), appendix A.2.2.
     """
 
+    units = _of_cell("units")
+    hyper_units = _of_cell("hyper_units")
+    embedding_dim = _of_cell("embedding_dim")
+    weight_generation = _of_cell("weight_generation")
+    layer_norm = _of_cell("layer_norm")
+    layer_norm_epsilon = _of_cell("layer_norm_epsilon")
+    forget_bias = _of_cell("forget_bias")
+    activation = _of_cell("activation")
+    recurrent_activation = _of_cell("recurrent_activation")
+    use_bias = _of_cell("use_bias")
+    recurrent_dropout = _of_cell("recurrent_dropout")
+    hyper_recurrent_dropout = _of_cell("hyper_recurrent_dropout")
+    hyper_initializer = _of_cell("hyper_initializer")
+
     def __init__(
         self,
         units,
+        hyper_units=128,
+        embedding_dim=16,
+        *,
         dropout=0.0,
         return_sequences=False,
         return_state=False,
@@ -70,7 +95,7 @@ class HyperLSTM(keras.layers.RNN):
     ):
         shared = {key: kwargs[key] for key in ("dtype", "trainable") if key in kwargs}
         super().__init__(
-            HyperLSTMCell(units, name="hyper_lstm_cell", **kwargs),
+            HyperLSTMCell(units, hyper_units, embedding_dim, name="hyper_lstm_cell", **kwargs),
             return_sequences=return_sequences,
             return_state=return_state,
             go_backwards=go_backwards,
@@ -106,7 +131,10 @@ class HyperLSTM(keras.layers.RNN):
         return super().inner_loop(sequences, initial_state, mask, training=training)
 
     def generated_weights(self, sequences, initial_state=None, mask=None):
-        """The weights generated at every step: see `HyperLSTMCell.generated_weights`."""
+        """The weights generated at every step, from first to last even with `go_backwards`.
+
+        See `HyperLSTMCell.generated_weights`.
+        """
         return self.cell.generated_weights(sequences, initial_state, mask)
 
     def get_config(self):

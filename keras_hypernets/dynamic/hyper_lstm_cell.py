@@ -43,7 +43,9 @@ class HyperLSTMCell(LSTMTail, HyperCell):
             loss, a new mask each step, only in training. It is not Keras' `recurrent_dropout`,
             which drops `h`. Default 0.
         hyper_recurrent_dropout: the same in the small cell. Default 0.
-        hyper_initializer: `"default"` or `"paper"`, see `HyperCell`.
+        hyper_initializer: `"default"`, or `"paper"` for the values of the paper's appendix A.2.3,
+            under which the coordinates of a scaling embedding never differ (see the README). Full
+            generation is not in the paper: its z_x and z_h start at 1 / sqrt(embedding_dim).
         **kwargs: `activation`, `recurrent_activation`, `use_bias`, `seed`; the initializers,
             regularizers and constraints of `kernel`, `recurrent`, `bias` (main cell) and
             `hyper_kernel`, `hyper_recurrent`, `hyper_bias` (small cell), such as

@@ -29,11 +29,11 @@ class HyperSimpleRNNCell(HyperCell):
         units: positive integer, size of `h`.
         hyper_units: positive integer, size of `hyper_h`. Default 128.
         embedding_dim: positive integer, size of every z. Default 16.
-        weight_generation: `"scaling"` (default) or `"full"`, see `HyperCell`.
+        weight_generation: `"scaling"` (default) or `"full"`.
         layer_norm: whether both cells are normalised. Default `False`.
         layer_norm_epsilon: added to the variance. Default 1e-3.
-        **kwargs: those of `HyperCell` and `GatedCell`, as for `HyperLSTMCell`, but for the two
-            recurrent dropouts: there is no memory that dropping the candidate would keep.
+        **kwargs: as for `HyperLSTMCell`. There are no gates, so `recurrent_activation` has no
+            effect, and no candidate, so the two recurrent dropouts must be 0.
 
     Call arguments:
         inputs: `(batch, features)`.

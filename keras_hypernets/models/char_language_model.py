@@ -7,16 +7,20 @@ from keras_hypernets.dynamic.hyper_lstm import HyperLSTM
 from keras_hypernets.dynamic.hyper_simple_rnn_cell import HyperSimpleRNNCell
 from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
 from keras_hypernets.models.character_embedding import CharacterEmbedding
-from keras_hypernets.validation import one_of, positive_integer, rate
+from keras_hypernets.validation import one_of, positive_integer, rate, seed_integer
+
+# What decides how a model reads its text is not the user's to choose.
+FIXED_OPTIONS = ("go_backwards", "return_sequences", "return_state", "time_major", "unroll")
 
 
 def _around(cell_class):
-    def layer(units, name, return_sequences, stateful, **options):
+    def layer(units, name, return_sequences, stateful, dtype=None, **options):
         return keras.layers.RNN(
-            cell_class(units, **options),
+            cell_class(units, dtype=dtype, **options),
             return_sequences=return_sequences,
             stateful=stateful,
             name=name,
+            dtype=dtype,
         )
 
     return layer
@@ -82,8 +86,20 @@ def char_language_model(
     12
     """
     make_layer = RECURRENT_LAYERS[one_of("cell", cell, tuple(RECURRENT_LAYERS))]
-    positive_integer("layers", layers)
-    rate("dropout", dropout)
+    units = positive_integer("units", units)
+    layers = positive_integer("layers", layers)
+    dropout = rate("dropout", dropout)
+    rate("recurrent_dropout", cell_options.get("recurrent_dropout", 0.0))
+    if batch_size is not None:
+        batch_size = positive_integer("batch_size", batch_size)
+    if seed is not None:
+        seed = seed_integer("seed", seed)
+    for option in FIXED_OPTIONS:
+        if option in cell_options:
+            raise ValueError(
+                f"`{option}` is no option of a character language model. "
+                f"Received: {option}={cell_options[option]!r}"
+            )
     if stateful and batch_size is None:
         raise ValueError("`stateful=True` needs a fixed `batch_size`. Received: batch_size=None")
 

@@ -1,22 +1,57 @@
 """Running a character language model step by step, with its states in hand: writing text."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.models.character_embedding import CharacterEmbedding
-from keras_hypernets.validation import nonnegative_number, positive_integer
+from keras_hypernets.validation import nonnegative_number, positive_integer, seed_integer
+
+
+def is_character_language_model(model: keras.Model) -> bool:
+    """Whether a model is one that `char_language_model` makes, in training or loaded.
+
+    That is a chain of a CharacterEmbedding, recurrent layers of single cells that return sequences,
+    dropouts, and a Dense layer with a unit for each character. Layers of one input each, in a model
+    of one input and one output, form nothing but a chain.
+    """
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    if len(layers) < 3 or len(model.inputs) != 1 or len(model.outputs) != 1:
+        return False
+    embedding, *inner, output = layers
+    return (
+        isinstance(embedding, CharacterEmbedding)
+        and isinstance(output, keras.layers.Dense)
+        and output.units == len(embedding.vocabulary)
+        and all(isinstance(layer, keras.layers.Dropout) or _reads_on(layer) for layer in inner)
+    )
+
+
+def _reads_on(layer):
+    return (
+        isinstance(layer, keras.layers.RNN)
+        and isinstance(layer.cell, (GatedCell, keras.layers.LSTMCell))
+        and layer.return_sequences
+        and not layer.return_state
+        and not layer.go_backwards
+    )
 
 
 def embedding_of(model: keras.Model) -> CharacterEmbedding:
-    """Returns the layer that holds the vocabulary of a model made by `char_language_model`."""
-    for layer in model.layers:
-        if isinstance(layer, CharacterEmbedding):
-            return layer
-    raise ValueError(
-        "`model` must be a character language model made by `char_language_model`. "
-        f"Received: model={model!r}, which has no CharacterEmbedding"
-    )
+    """Returns the layer that holds the vocabulary of a model made by `char_language_model`.
+
+    Raises:
+        ValueError: if the model is another one.
+    """
+    if not is_character_language_model(model):
+        raise ValueError(
+            "`model` must be a character language model as `char_language_model` makes it. "
+            f"Received: model={model!r}"
+        )
+    return next(layer for layer in model.layers if isinstance(layer, CharacterEmbedding))
 
 
 def state_sizes(model: keras.Model) -> dict[str, int]:
@@ -38,7 +73,7 @@ def initial_states(model: keras.Model, batch_size: int) -> list:
     ]
 
 
-def run(model: keras.Model, ids, states: list, mask=None) -> tuple:
+def run(model: keras.Model, ids: Any, states: list, mask: Any = None) -> tuple[Any, list]:
     """Reads a window of text from given states.
 
     Args:
@@ -61,7 +96,7 @@ def run(model: keras.Model, ids, states: list, mask=None) -> tuple:
     return _chain(model, ids, states, read_all)
 
 
-def step(model: keras.Model, ids, states: list) -> tuple:
+def step(model: keras.Model, ids: Any, states: list) -> tuple[Any, list]:
     """Reads one character of each text, ids `(batch,)`; otherwise as `run`."""
     return _chain(model, ids, states, lambda layer, x, s: layer.cell(x, s))
 
@@ -78,7 +113,7 @@ def with_states(model: keras.Model) -> keras.Model:
     return keras.Model([ids, *states], [logits, *new_states], name=f"{model.name}_with_states")
 
 
-def sample(logits, temperature, seed, position):
+def sample(logits: Any, temperature: Any, seed: Any, position: Any) -> Any:
     """Draws from softmax(logits / temperature), the same for the same `(seed, position)`.
 
     By the Gumbel trick: argmax of logits + temperature * noise; a temperature of 0 takes the most
@@ -89,7 +124,9 @@ def sample(logits, temperature, seed, position):
     return ops.cast(ops.argmax(logits + temperature * noise, axis=-1), "int32")
 
 
-def continue_text(model, ids, lengths, length, temperature, seed):
+def continue_text(
+    model: keras.Model, ids: Any, lengths: Any, length: Any, temperature: Any, seed: Any
+) -> Any:
     """Continues texts, in keras.ops alone: what `generate` and an exported model run.
 
     Args:
@@ -104,9 +141,10 @@ def continue_text(model, ids, lengths, length, temperature, seed):
         `(batch, length)` ids.
     """
     batch, time = ops.shape(ids)
-    before_last = ops.arange(time)[None] < lengths[:, None] - 1
+    last = ops.cast(lengths, "int32")[:, None] - 1
+    before_last = ops.arange(time, dtype="int32")[None] < last
     _, states = run(model, ids, initial_states(model, batch), before_last)
-    last = ops.take_along_axis(ids, ops.cast(lengths, "int32")[:, None] - 1, axis=1)[:, 0]
+    last = ops.take_along_axis(ids, last, axis=1)[:, 0]
 
     def write(position, last, written, *states):
         logits, states = step(model, last, list(states))
@@ -143,13 +181,15 @@ def generate(
             argument out of its range.
     """
     embedding = embedding_of(model)
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    if not prompts or not all(prompts):
-        raise ValueError(f"`prompt` must have at least one character. Received: prompt={prompt!r}")
-    positive_integer("length", length)
+    prompts = prompt if isinstance(prompt, (list, tuple)) else [prompt]
+    if not prompts or not all(isinstance(text, str) and text for text in prompts):
+        raise ValueError(
+            "`prompt` must be a string of at least one character, or a list of such strings. "
+            f"Received: prompt={prompt!r}"
+        )
+    length = positive_integer("length", length)
     temperature = nonnegative_number("temperature", temperature)
-    if isinstance(seed, bool) or not isinstance(seed, int) or not -(2**31) <= seed < 2**31:
-        raise ValueError(f"`seed` must be an integer of 32 bits. Received: seed={seed!r}")
+    seed = seed_integer("seed", seed)
 
     encoded = [embedding.encode(text) for text in prompts]
     ids = np.zeros((len(prompts), max(map(len, encoded))), np.int32)
