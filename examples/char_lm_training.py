@@ -1,0 +1,215 @@
+"""Training a character language model: the work behind `char_lm.py train`."""
+
+import argparse
+import itertools
+import math
+import sys
+from pathlib import Path
+
+import training  # before Keras, so that TensorFlow starts without its notes
+
+# isort: split
+import char_lm_evaluation as evaluation
+import datasets
+import keras
+import numpy as np
+
+from keras_hypernets import export, models
+
+VALIDATION_STREAMS = 32  # in which the validation text is read during training
+NOT_SETTINGS = ("command", "output", "resume", "traceback", "cell_options")
+MAY_CHANGE = ("data", "epochs", "steps", "prompt", "length", "temperature")  # to resume a run
+
+
+class Run:
+    """A training run, new or resumed. Making it checks all input; `fit` and `report` do the work.
+
+    Args:
+        options: what `char_lm.parse(["train", ...])` returns.
+    """
+
+    def __init__(self, options: argparse.Namespace):
+        self.options = options
+        self.output = Path(options.output)
+        self.text = text = datasets.load_text(options.data, options.validation_share)
+        ids = datasets.encode(text.train, text.vocabulary)
+        if options.batching == "streams":
+            batches = datasets.Streams(ids, options.batch_size, options.sequence_length)
+        else:
+            batches = datasets.Windows(
+                ids, options.batch_size, options.sequence_length, options.seed
+            )
+        self.batches = batches
+        self.steps_per_epoch = options.steps_per_epoch or batches.steps_per_pass
+        self.steps = options.steps or options.epochs * self.steps_per_epoch
+        self.settings = {name: v for name, v in vars(options).items() if name not in NOT_SETTINGS}
+        self.settings |= options.cell_options
+        self.settings |= {"steps_per_epoch": self.steps_per_epoch, "sha256": text.sha256}
+
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(options.seed)
+        self.model = build(
+            options, text.vocabulary, stateful=batches.carries_state, batch_size=options.batch_size
+        )
+        portable = build(options, text.vocabulary)  # reads batches of any size, from any states
+        self.prompt = text.validation[:40] if options.prompt is None else options.prompt
+        evaluation.check_prompt(portable, self.prompt)
+        training.prepare_output(self.output, options.resume)
+        self.best = BestModel(
+            portable,
+            datasets.encode(text.validation, text.vocabulary),
+            self.output / "best.keras",
+        )
+        self.callbacks = [self.best, *learning_rate_schedule(options)]
+        self.checkpoint = training.ExactCheckpoint(
+            self.output,
+            {name: value for name, value in self.settings.items() if name not in MAY_CHANGE},
+            self.callbacks,
+            options.resume,
+        )
+
+    def fit(self) -> list[dict]:
+        """Trains up to the last step, unless that is done already, and returns the history."""
+        options, checkpoint = self.options, self.checkpoint
+        print(
+            f"{options.cell}, {self.model.count_params():,} parameters, into {self.output}: "
+            f"{self.steps:,} steps of {options.batch_size} x {options.sequence_length} characters, "
+            f"{min(checkpoint.step, self.steps):,} of them done"
+        )
+        if checkpoint.step < self.steps:
+            self.model.compile(
+                keras.optimizers.Adam(options.learning_rate, global_clipnorm=options.clip_norm),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                metrics=[evaluation.bits_per_character],
+                jit_compile=options.jit_compile,
+            )
+            epochs = math.ceil((self.steps - checkpoint.step) / self.steps_per_epoch)
+            self.model.fit(
+                (self.batches.batch(step) for step in itertools.count(checkpoint.step)),
+                shuffle=False,  # states are carried from batch to batch
+                steps_per_epoch=self.steps_per_epoch,
+                initial_epoch=checkpoint.epoch,
+                epochs=checkpoint.epoch + epochs,
+                verbose=1 if sys.stdout.isatty() else 2,
+                callbacks=[CarriedStates(self.batches, self.steps), *self.callbacks, checkpoint],
+            )
+        return checkpoint.history
+
+    def report(self) -> dict:
+        """Evaluates the best model, writes all results and returns them."""
+        options, history = self.options, self.checkpoint.history
+        if not self.best.path.exists():
+            raise ValueError("Training diverged. A lower `--learning-rate` may help.")
+        model = evaluation.load(self.best.path)
+        bits = evaluation.evaluate_parts(model, self.text)
+        sample = models.generate(
+            model, self.prompt, options.length, options.temperature, options.seed
+        )
+        results = {
+            "bits_per_character": bits,
+            "train_characters": min(evaluation.TRAIN_CHARACTERS, len(self.text.train)),
+            "parameters": model.count_params(),
+            "best_step": min(history, key=lambda r: r["val_bits_per_character"])["step"],
+            "milliseconds_per_step": training.milliseconds_per_step(history),
+            "wall_seconds": self.checkpoint.seconds,
+            "settings": self.settings,
+            **training.environment(),
+            "sample": sample,
+            "history": history,
+        }
+        training.save_learning_curves(
+            self.output / "curve.png",
+            {options.cell: history},
+            "bits_per_character",
+            "bits per character",
+        )
+        export.export_saved_model(model, self.output / "saved_model")
+        training.save_json(self.output / "results.json", results)
+        return results
+
+
+def describe(text: datasets.TextData) -> str:
+    """Returns two lines on a text."""
+    return (
+        f"{text.name}: {len(text.vocabulary)} different characters, {len(text.train):,} to train, "
+        f"{len(text.validation):,} to validate, {len(text.test):,} to test\nSHA-256 {text.sha256}"
+    )
+
+
+def build(options: argparse.Namespace, vocabulary: str, **batching) -> keras.Model:
+    """Makes the model that the options describe."""
+    return models.char_language_model(
+        vocabulary,
+        options.units,
+        layers=options.layers,
+        cell=options.cell,
+        token_embedding_size=options.token_embedding_size,
+        dropout=options.dropout,
+        seed=options.seed,
+        **options.cell_options,
+        **batching,
+    )
+
+
+def learning_rate_schedule(options: argparse.Namespace) -> list[keras.callbacks.Callback]:
+    """Returns the callback that lets the learning rate decay, in a list, if there is one."""
+    decay = options.learning_rate_decay
+    if decay == 1:
+        return []
+    if options.patience == 0:
+        return [keras.callbacks.LearningRateScheduler(lambda n, rate: rate * decay if n else rate)]
+    plateau = keras.callbacks.ReduceLROnPlateau(
+        "val_bits_per_character", factor=decay, patience=options.patience, mode="min"
+    )
+    return [plateau]
+
+
+class CarriedStates(keras.callbacks.Callback):
+    """Forgets carried states where a pass over the text begins, and stops at the last step."""
+
+    def __init__(self, batches: datasets.Streams | datasets.Windows, last_step: int):
+        super().__init__()
+        self.batches = batches
+        self.last_step = last_step
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.batches.starts_pass(int(self.model.optimizer.iterations)):
+            for layer in self.model.layers:
+                if getattr(layer, "stateful", False):
+                    layer.reset_state()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) >= self.last_step:
+            self.model.stop_training = True
+
+
+class BestModel(keras.callbacks.Callback):
+    """Evaluates the validation text after each epoch and keeps the best model so far in a file.
+
+    The text is read in contiguous streams side by side, which is quick: every character is
+    predicted once, but for the first and a rest that does not fill the last batch.
+
+    Args:
+        portable: the model to evaluate and save: as the one in training, but for any batch size.
+        ids: the validation text.
+        path: the `.keras` file.
+    """
+
+    def __init__(self, portable: keras.Model, ids: np.ndarray, path: Path):
+        super().__init__()
+        self.portable = portable
+        self.reader = evaluation.reader_of(portable)
+        self.path = path
+        self.best = math.inf
+        length = min(100, len(ids) - 1)
+        streams = min(VALIDATION_STREAMS, (len(ids) - 1) // length)
+        self.streams = datasets.Streams(ids, streams, length)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.portable.set_weights(self.model.get_weights())
+        batches = map(self.streams.batch, range(self.streams.steps_per_pass))
+        logs["val_bits_per_character"] = bits = evaluation.mean_bits(self.reader, batches)
+        if bits < self.best:
+            self.best = bits
+            with training.replacing(self.path) as unfinished:
+                self.portable.save(unfinished)

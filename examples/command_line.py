@@ -1,0 +1,61 @@
+"""What the examples' command lines share. It imports nothing heavy: mistakes show at once."""
+
+import argparse
+import contextlib
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's, with errors of one line, and defaults in the help."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} (--help shows all options)\n")
+
+    def option(self, name: str, kind: Callable, default: object, text: str, **settings) -> None:
+        """Adds an option whose help ends with its default, if it has one."""
+        if default is not None:
+            text += f" (default: {str(default).replace('%', '%%')})"
+        self.add_argument(name, type=kind, default=default, help=text, **settings)
+
+
+def checked(kind: Callable, rule: str, accepts: Callable[..., bool]) -> Callable:
+    """Returns a `type` for argparse: text to `kind`, or an error that says the `rule`."""
+
+    def convert(text: str):
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+            if accepts(value):
+                return value
+        raise argparse.ArgumentTypeError(f"must be {rule}. Received: {text}")
+
+    return convert
+
+
+positive_integer = checked(int, "a positive integer", lambda value: value > 0)
+count = checked(int, "an integer of at least 0", lambda value: value >= 0)
+seed = checked(int, "an integer from 0 to 2147483647", lambda value: 0 <= value < 2**31)
+rate = checked(float, "a number in [0, 1)", lambda value: 0 <= value < 1)
+factor = checked(float, "a number in (0, 1]", lambda value: 0 < value <= 1)
+positive = checked(float, "a number above 0", lambda value: 0 < value < math.inf)
+at_least_zero = checked(float, "a number of at least 0", lambda value: 0 <= value < math.inf)
+
+
+def run(main: Callable[[], object]) -> None:
+    """Calls `main`; what a user can put right becomes one line on stderr and exit code 2.
+
+    With `--traceback` on the command line, errors come as Python reports them.
+    """
+    script = Path(sys.argv[0]).name
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        if "--traceback" in sys.argv:
+            raise
+        sys.stderr.write(f"{script}: error: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{script}: interrupted\n")
+        sys.exit(130)

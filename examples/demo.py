@@ -1,0 +1,105 @@
+"""A HyperLSTM and an LSTM with as many weights learn to write Python, one after the other.
+
+    python examples/demo.py
+
+Both read the same text in the same order, for as many steps and with the same schedule of the
+learning rate. Where it starts is chosen for each on the validation text, by short runs of which the
+best goes on to the end. After an interruption the demo continues.
+"""
+
+import math
+from pathlib import Path
+
+import char_lm
+import command_line
+import training  # before Keras, so that TensorFlow starts without its notes
+
+# isort: split
+import char_lm_training
+import datasets
+
+HYPER_LSTM = "--cell hyper_lstm --units 160 --hyper-units 32 --embedding-dim 8".split()
+TRAINING = """--batch-size 32 --sequence-length 100 --steps-per-epoch 250 --patience 0
+    --learning-rate-decay 0.75 --prompt def --length 600 --temperature 0.6""".split()
+LEARNING_RATES = (0.008, 0.016, 0.032)
+SHORT, LONG = 2, 8  # epochs
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Trains both models, as far as that is not done, and prints how they compare."""
+    parser = command_line.ArgumentParser(prog="demo.py", description=__doc__.splitlines()[0])
+    parser.option("--output", str, "runs/demo", "folder for everything the demo writes")
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose")
+    output = Path(parser.parse_args(arguments).output)
+
+    text = datasets.load_text("python-stdlib")
+    print(char_lm_training.describe(text))
+    cells = {"HyperLSTM": HYPER_LSTM, "LSTM": lstm_of_equal_size(text.vocabulary)}
+    results = {name: train(cell, output / name.lower()) for name, cell in cells.items()}
+    histories = {name: result["history"] for name, result in results.items()}
+    training.save_learning_curves(
+        output / "curves.png", histories, "bits_per_character", "bits per character"
+    )
+    training.save_json(output / "results.json", results)
+    print_comparison(results)
+    print(f"\nWhat the HyperLSTM writes:\n\n{results['HyperLSTM']['sample']}\n")
+    print(f"plot        {output / 'curves.png'}\nresults     {output / 'results.json'}")
+    print(f"SavedModel  {results['HyperLSTM']['saved_model']}")
+
+
+def lstm_of_equal_size(vocabulary: str) -> list[str]:
+    """Returns the options of the LSTM whose number of weights is closest to the HyperLSTM's."""
+    options = char_lm.parse(["train", *HYPER_LSTM])
+    weights = char_lm_training.build(options, vocabulary).count_params()
+    # With u units and v characters an LSTM has 4 u (v + u + 1) weights, the logits have v (u + 1).
+    v = len(vocabulary)
+    half = (5 * v + 4) / 8
+    units = round(math.sqrt(half**2 + (weights - v) / 4) - half)
+    return ["--cell", "lstm", "--units", str(units)]
+
+
+def train(cell: list[str], output: Path) -> dict:
+    """Chooses the learning rate for a cell, trains it to the end and returns its results."""
+
+    def run(rate, epochs):
+        options = ["--learning-rate", str(rate), "--epochs", str(epochs), "--resume"]
+        options += ["--output", f"{output}-{rate}"]
+        return char_lm_training.Run(char_lm.parse(["train", *cell, *TRAINING, *options]))
+
+    grid = {}
+    for rate in LEARNING_RATES:
+        print(f"\nLearning rate {rate}, short run")
+        bits = run(rate, SHORT).fit()[SHORT - 1]["val_bits_per_character"]
+        grid[rate] = math.inf if math.isnan(bits) else bits
+    best = min(grid, key=grid.get)
+    print(f"\nLearning rate {best} does best so far and goes on")
+    chosen = run(best, LONG)
+    chosen.fit()
+    result = chosen.report()
+    return result | {"short_runs": grid, "saved_model": str(chosen.output / "saved_model")}
+
+
+def print_comparison(results: dict[str, dict]) -> None:
+    """Prints a table, and in words which model is better."""
+    print(
+        "\n            weights  learning rate  bits per character     milliseconds\n"
+        "                                    validation    test     per step"
+    )
+    for name, result in results.items():
+        bits, rate = result["bits_per_character"], result["settings"]["learning_rate"]
+        print(
+            f"{name:9} {result['parameters']:9,}  {rate:13}  {bits['validation']:10.3f}  "
+            f"{bits['test']:6.3f}  {result['milliseconds_per_step']:11.0f}"
+        )
+    hyper, lstm = (result["bits_per_character"]["test"] for result in results.values())
+    winner, less = ("HyperLSTM", 1 - hyper / lstm) if hyper < lstm else ("LSTM", 1 - lstm / hyper)
+    minutes = sum(result["wall_seconds"] for result in results.values()) / 60
+    print(
+        f"\nThe {winner} wins: it needs {less:.1%} fewer bits for the test text. One seed each; "
+        f"learning rates\nchosen from {', '.join(map(str, LEARNING_RATES))} on the validation "
+        f"text. The two long runs took {minutes:.1f} minutes."
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main)

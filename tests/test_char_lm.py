@@ -1,0 +1,324 @@
+import json
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import char_lm
+import char_lm_evaluation as evaluation
+import command_line
+import datasets
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import training
+from char_lm_training import CarriedStates, Run
+
+SCRIPT = char_lm.__file__
+TINY = """--units 6 --hyper-units 4 --embedding-dim 2 --sequence-length 10 --batch-size 4 --seed 7
+    --steps-per-epoch 8 --learning-rate 0.05 --length 20 --no-jit-compile""".split()
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """The path of 3,000 characters that are easy to learn: 74 batches of 4 x 10 in a pass."""
+    words = np.random.default_rng(0).choice(["abba ", "cd.\n", "eé "], 1000)
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("".join(words)[:3000], "utf-8")
+    return str(path)
+
+
+def tiny_run(text, output, *options):
+    return Run(char_lm.parse(["train", "--data", text, *TINY, "--output", str(output), *options]))
+
+
+def without_times(results):
+    times = ("milliseconds_per_step", "wall_seconds", "seconds")
+    if isinstance(results, list):
+        return [without_times(record) for record in results]
+    kept = {name: value for name, value in results.items() if name not in times}
+    return {**kept, "history": without_times(kept["history"])} if "history" in kept else kept
+
+
+@pytest.fixture(scope="module")
+def trained(text, tmp_path_factory):
+    run = tiny_run(text, tmp_path_factory.mktemp("trained"), "--epochs", "4")
+    run.fit()
+    return run, run.report()
+
+
+class TestTrain:
+    def test_writes_everything_and_learns(self, trained, text):
+        run, results = trained
+        assert sorted(path.name for path in run.output.iterdir()) == [
+            "best.keras", "checkpoint.npz", "curve.png", "results.json", "saved_model",
+        ]  # fmt: skip
+        assert json.loads((run.output / "results.json").read_text("utf-8")) == results
+        history, bits = results["history"], results["bits_per_character"]
+        assert [record["step"] for record in history] == [8, 16, 24, 32]
+        assert history[0]["bits_per_character"] == pytest.approx(history[0]["loss"] / np.log(2))
+        assert bits["validation"] < history[0]["bits_per_character"] < np.log2(11) + 0.5
+        assert results["parameters"] == run.model.count_params()
+        settings = results["settings"]
+        assert settings["hyper_units"] == 4 and settings["recurrent_dropout"] == 0.0
+        assert settings["sha256"] == datasets.load_text(text).sha256
+        assert {"python", "keras", "tensorflow", "numpy"} < set(results["versions"])
+        assert len(results["sample"]) == 40 + 20
+
+    def test_one_seed_gives_one_result(self, trained, text, tmp_path):
+        again = tiny_run(text, tmp_path, "--epochs", "4")
+        assert without_times(again.fit()) == without_times(trained[1]["history"])
+        one, other = (evaluation.load(run.best.path).get_weights() for run in (again, trained[0]))
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_steps_end_within_an_epoch_and_may_grow(self, text, tmp_path):
+        def steps(*options):
+            return [record["step"] for record in tiny_run(text, tmp_path, *options).fit()]
+
+        assert steps("--steps", "10") == [8, 10]
+        assert steps("--steps", "20", "--resume") == [8, 10, 18, 20]
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        assert steps("--steps", "20", "--resume") == [8, 10, 18, 20]
+        assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+    @pytest.mark.parametrize("cell", char_lm.CELL_OPTIONS)
+    def test_every_cell_has_the_options_listed_for_it(self, cell, text, tmp_path):
+        arguments = ["train", "--data", text, "--cell", cell, "--layers", "2", "--units", "5"]
+        arguments += ["--sequence-length", "30", "--output", str(tmp_path), "--no-jit-compile"]
+        run = Run(char_lm.parse([*arguments, "--epochs", "3"]))
+        assert run.steps == 3 * run.batches.steps_per_pass
+        config = run.model.get_layer("recurrent_1").get_config()
+        config = config["cell"]["config"] if "cell" in config else config
+        assert run.options.cell_options.items() <= config.items()
+        missing = set(char_lm.CELL_OPTIONS["hyper_lstm"]) - set(run.options.cell_options)
+        assert cell in ("lstm", "hyper_simple_rnn") or not missing & set(config)
+
+    def test_compiled_with_xla_it_is_the_same_training(self, trained, text, tmp_path):
+        history = tiny_run(text, tmp_path, "--epochs", "2", "--jit-compile").fit()
+        for record, expected in zip(history, trained[1]["history"], strict=False):
+            assert record["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+
+    def test_states_are_carried_within_a_pass_and_forgotten_between_two(self, text, tmp_path):
+        run = tiny_run(text, tmp_path)
+        run.model.compile("sgd")
+        callback = CarriedStates(run.batches, last_step=99)
+        callback.set_model(run.model)
+        one_pass, states = run.batches.steps_per_pass, run.model.get_layer("recurrent_0").states
+        for step, expected in ((0, 0), (1, 1), (one_pass - 1, 1), (one_pass, 0), (one_pass + 1, 1)):
+            for state in states:
+                state.assign(np.ones(state.shape))
+            run.model.optimizer.iterations.assign(step)
+            callback.on_train_batch_begin(0)
+            assert {float(np.mean(state)) for state in states} == {expected}
+
+    def test_only_a_better_model_replaces_the_best(self, text, tmp_path):
+        run = tiny_run(text, tmp_path)
+        run.best.set_model(run.model)
+        for best, written in ((0.0, False), (math.nan, False), (math.inf, True)):
+            run.best.best, logs = best, {}
+            run.best.on_epoch_end(0, logs)
+            assert run.best.path.exists() == written
+        assert run.best.best == logs["val_bits_per_character"] == pytest.approx(3.2, abs=0.5)
+
+    def test_the_learning_rate_decays(self, text, tmp_path):
+        for patience, expected in (("0", [0.5, 0.25, 0.125]), ("1", [0.5, 0.5, 0.25])):
+            run = tiny_run(text, tmp_path / patience, "--patience", patience)
+            rates = []
+            model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+            model.compile(keras.optimizers.SGD(0.5), "mse")
+
+            class Worse(keras.callbacks.Callback):
+                def on_epoch_end(self, epoch, logs=None, model=model, rates=rates):
+                    logs["val_bits_per_character"] = 1.0 + epoch
+                    rates.append(float(model.optimizer.learning_rate))
+
+            x = np.zeros((1, 1))
+            model.fit(x, x, epochs=3, verbose=0, callbacks=[Worse(), *run.callbacks[1:]])
+            assert rates == expected
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+import char_lm, command_line, training
+
+save, calls = training.np.savez, []
+
+def save_or_die(path, **arrays):
+    calls.append(path)
+    save(path, **arrays)
+    if len(calls) == 3:
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+training.np.savez = save_or_die
+command_line.run(char_lm.main)
+"""
+
+
+@pytest.mark.parametrize("batching", ["streams", "windows"])
+def test_a_killed_run_continues_as_if_it_had_not_been_killed(batching, text, tmp_path):
+    options = ["--batching", batching, "--dropout", "0.2", "--recurrent-dropout", "0.2"]
+    options += ["--epochs", "6", "--steps-per-epoch", "31", "--patience", "1"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-c", KILLED_WHILE_WRITING, "train", "--data", text, *TINY, *options]
+    process = subprocess.run(
+        [*command, "--output", str(killed)],
+        cwd=Path(SCRIPT).parent,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert (killed / ".unfinished-checkpoint.npz").exists()
+    assert not (killed / "results.json").exists()
+
+    resumed, run = tiny_run(text, killed, *options, "--resume"), tiny_run(text, whole, *options)
+    assert resumed.checkpoint.epoch == 2
+    assert without_times(resumed.fit()) == without_times(run.fit())
+    if batching == "streams":  # what follows does not depend on the batching
+        assert without_times(resumed.report()) == without_times(run.report())
+    with np.load(killed / "checkpoint.npz") as one, np.load(whole / "checkpoint.npz") as other:
+        names = [name for name in one.files if name.startswith("variable_")]
+        states = 4 if batching == "streams" else 0
+        assert len(names) == len(run.model.variables + run.model.optimizer.variables) + states
+        for name in names:
+            np.testing.assert_array_equal(one[name], other[name])
+    assert sorted(p.name for p in killed.iterdir()) == sorted(p.name for p in whole.iterdir())
+
+
+class TestEvaluation:
+    def test_one_stream_predicts_every_character_but_the_first_once(self, trained, capsys):
+        run, results = trained
+        model = evaluation.load(run.best.path)
+        for name in ("validation", "test"):
+            ids = datasets.encode(getattr(run.text, name), run.text.vocabulary)
+            probabilities = keras.ops.softmax(model(ids[None, :-1]))[0]
+            bits = -np.log2(np.take_along_axis(np.array(probabilities), ids[1:, None], axis=1))
+            expected = results["bits_per_character"][name]
+            assert bits.mean(dtype="float64") == pytest.approx(expected, rel=1e-5)
+            chunks = list(datasets.evaluation_chunks(ids, 7))  # the last one is shorter
+            bits = evaluation.mean_bits(evaluation.reader_of(model), chunks)
+            assert bits == pytest.approx(expected, rel=1e-5)
+
+    def test_commands_on_a_trained_model(self, trained, text, tmp_path, capsys):
+        run, results = trained
+        checkpoint = ["--checkpoint", str(run.best.path)]
+        char_lm.main(["evaluate", "--data", text, *checkpoint])
+        out = capsys.readouterr().out
+        for name, part in (("train", 2699), ("validation", 149), ("test", 149)):
+            bits = results["bits_per_character"][name]
+            assert f"{name:10}  {bits:.4f} bits per character ({part:,} predicted)\n" in out
+        options = ["--length", "20", "--seed", "7", "--prompt", run.prompt]
+        char_lm.main(["generate", *options, *checkpoint])
+        assert capsys.readouterr().out == results["sample"] + "\n"
+        char_lm.main(["export", "--output", str(tmp_path / "new"), *checkpoint])
+        for path in (tmp_path / "new", run.output / "saved_model"):
+            signatures = tf.saved_model.load(path).signatures
+            assert {"serving_default", "tokens", "step", "generate"} <= set(signatures)
+
+
+class TestBadInput:
+    """Each is one line on stderr and exit code 2, and nothing is written."""
+
+    def fails(self, capsys, monkeypatch, arguments, *fragments):
+        monkeypatch.setattr(sys, "argv", ["char_lm.py", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            command_line.run(char_lm.main)
+        assert caught.value.code == 2
+        error = capsys.readouterr().err
+        assert error.startswith("char_lm.py") and error.count("\n") == 1, error
+        for fragment in fragments:
+            assert fragment in error
+
+    @pytest.mark.parametrize(
+        ("options", "fragment"),
+        [
+            (["--units", "0"], "--units: must be a positive integer. Received: 0"),
+            (["--layers", "1.5"], "--layers: must be a positive integer. Received: 1.5"),
+            (["--dropout", "1"], "--dropout: must be a number in [0, 1). Received: 1"),
+            (["--recurrent-dropout", "-0.1"], "--recurrent-dropout: must be a number in [0, 1)"),
+            (["--cell", "gru"], "invalid choice: 'gru'"),
+            (["--batching", "x"], "invalid choice: 'x'"),
+            (["--cell", "lstm"], "--hyper-units is no option of --cell lstm"),
+            (["--cell", "hyper_simple_rnn", "--recurrent-dropout", "0.1"], "is no option"),
+            (["--epochs", "1", "--steps", "1"], "not allowed with"),
+            (["--data", "missing"], "'missing'"),
+            (["--validation-share", "0.5"], "validation_share=0.5"),
+            (["--validation-share", "x"], "--validation-share"),
+            (["--sequence-length", "3000"], "sequence_length=3000"),
+            (["--prompt", ""], "`--prompt` must have at least one character"),
+            (["--prompt", "aé\U0001f600"], "unknown '\U0001f600'"),
+            (["--learning-rate-decay", "2"], "--learning-rate-decay: must be a number in (0, 1]"),
+            (["--temperature", "-1"], "--temperature: must be a number of at least 0"),
+            (["--unknown"], "unrecognized arguments: --unknown"),
+        ],
+    )
+    def test_train(self, options, fragment, text, tmp_path, capsys, monkeypatch):
+        output = tmp_path / "new"
+        arguments = ["train", "--data", text, *TINY, "--output", str(output), *options]
+        self.fails(capsys, monkeypatch, arguments, fragment)
+        assert not output.exists()
+
+    def test_texts(self, tmp_path, capsys, monkeypatch):
+        for content, fragment in ((b"", "no characters"), (b"a\xff" * 99, "UTF-8")):
+            (tmp_path / "text").write_bytes(content)
+            arguments = ["train", "--data", str(tmp_path / "text"), "--output", str(tmp_path / "o")]
+            self.fails(capsys, monkeypatch, arguments, fragment)
+        assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+    def test_outputs(self, trained, text, tmp_path, capsys, monkeypatch):
+        (tmp_path / "file").touch()
+        arguments = ["train", "--data", text, *TINY, "--output"]
+        self.fails(capsys, monkeypatch, [*arguments, str(tmp_path / "file")], "can be written")
+        used = str(trained[0].output)
+        self.fails(capsys, monkeypatch, [*arguments, used], "`--output` holds a run")
+        more = [*arguments, used, "--resume", "--epochs", "4", "--units", "7"]
+        self.fails(capsys, monkeypatch, more, "Received: units=7 (was 6)")
+        export = ["export", "--checkpoint", str(trained[0].best.path), "--output"]
+        self.fails(capsys, monkeypatch, [*export, str(tmp_path / "file")], "`path` must be new")
+
+    def test_checkpoints(self, trained, text, tmp_path, capsys, monkeypatch):
+        other = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        other.save(tmp_path / "other.keras")
+        (tmp_path / "damaged.keras").write_bytes(trained[0].best.path.read_bytes()[:5000])
+        for name in ("other.keras", "damaged.keras", "missing.keras", "."):
+            for command in (
+                ["evaluate", "--data", text],
+                ["generate", "--prompt", "a"],
+                ["export"],
+            ):
+                arguments = [*command, "--checkpoint", str(tmp_path / name)]
+                self.fails(capsys, monkeypatch, arguments, "`--checkpoint` must be", name)
+
+    def test_texts_and_prompts_for_another_model(self, trained, tmp_path, capsys, monkeypatch):
+        checkpoint = ["--checkpoint", str(trained[0].best.path)]
+        (tmp_path / "text").write_text("xyz" * 99)
+        arguments = ["evaluate", "--data", str(tmp_path / "text"), *checkpoint]
+        self.fails(capsys, monkeypatch, arguments, "'x', 'y', 'z'")
+        self.fails(capsys, monkeypatch, ["generate", "--prompt", "x", *checkpoint], "unknown 'x'")
+        self.fails(capsys, monkeypatch, ["generate", "--prompt", "", *checkpoint], "at least one")
+
+    def test_as_a_script_there_is_nothing_else_on_stderr(self, text, tmp_path):
+        arguments = ["train", "--data", text, *TINY, "--prompt", "\U0001f600"]
+        process = subprocess.run(
+            [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert process.returncode == 2
+        assert process.stderr.startswith("char_lm.py: error: Every character must be in")
+        assert process.stderr.count("\n") == 1
+        assert process.stdout == ""
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_show_before_tensorflow_loads(text):
+    code = "import sys, char_lm; char_lm.parse(['train']); print('tensorflow' in sys.modules)"
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(training.__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert process.stdout == "False\n"
