@@ -25,7 +25,7 @@ from command_line import (
 )
 
 # The options that each cell has, and their values unless the command line says otherwise.
-HYPER = {"hyper_units": 64, "embedding_dim": 16}
+HYPER = {"hyper_units": 32, "embedding_dim": 8}
 CELL_OPTIONS = {
     "hyper_lstm": {**HYPER, "layer_norm": True, "recurrent_dropout": 0.0},
     "hyper_gru": {**HYPER, "layer_norm": True, "recurrent_dropout": 0.0},
@@ -63,7 +63,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         command.option("--length", positive_integer, 500, "characters to write")
         command.option("--temperature", at_least_zero, 0.8, "of the sampling; 0: most likely")
         command.option("--seed", seed, 0, "the same seed gives the same result")
-    export.option("--output", str, "saved_model", "folder to write")
+    export.option("--output", str, "runs/char_lm/saved_model", "folder to write")
     for command in (train, evaluate, generate, export):
         command.add_argument("--traceback", action="store_true", help="show where an error arose")
 
@@ -93,7 +93,7 @@ def _add_data_options(parser):
 
 def _add_model_options(parser):
     parser.option("--cell", str, "hyper_lstm", "recurrent cell", choices=tuple(CELL_OPTIONS))
-    parser.option("--units", positive_integer, 128, "units of each recurrent layer")
+    parser.option("--units", positive_integer, 160, "units of each recurrent layer")
     parser.option("--layers", positive_integer, 1, "recurrent layers")
     parser.option("--dropout", rate, 0.0, "rate on the input of each layer and the last output")
     parser.option("--token-embedding-size", positive_integer, None, "default: one-hot characters")
@@ -134,7 +134,7 @@ def _add_training_options(parser):
         None,
         "steps between two validations and checkpoints (default: one pass over the text)",
     )
-    parser.option("--learning-rate", positive, 0.004, "of Adam, at the beginning")
+    parser.option("--learning-rate", positive, 0.008, "of Adam, at the beginning")
     parser.option("--learning-rate-decay", factor, 0.5, "factor for the learning rate")
     parser.option(
         "--patience",

@@ -8,6 +8,7 @@ from pathlib import Path
 import training  # noqa: F401  before Keras, so that TensorFlow starts without its notes
 
 # isort: split
+import batching
 import datasets
 import keras
 import numpy as np
@@ -59,7 +60,7 @@ def evaluate_parts(model: keras.Model, text: datasets.TextData) -> dict[str, flo
     ids = {name: datasets.encode(part, vocabulary) for name, part in parts.items()}
     reader, results = reader_of(model), {}
     for name in parts:
-        chunks = list(datasets.evaluation_chunks(ids[name], EVALUATION_CHUNK))
+        chunks = list(batching.evaluation_chunks(ids[name], EVALUATION_CHUNK))
         results[name] = mean_bits(reader, with_progress_bar(chunks))
         print(
             f"{name:10}  {results[name]:.4f} bits per character ({len(ids[name]) - 1:,} predicted)"

@@ -9,6 +9,7 @@ from pathlib import Path
 import training  # before Keras, so that TensorFlow starts without its notes
 
 # isort: split
+import batching
 import char_lm_evaluation as evaluation
 import datasets
 import keras
@@ -34,9 +35,9 @@ class Run:
         self.text = text = datasets.load_text(options.data, options.validation_share)
         ids = datasets.encode(text.train, text.vocabulary)
         if options.batching == "streams":
-            batches = datasets.Streams(ids, options.batch_size, options.sequence_length)
+            batches = batching.Streams(ids, options.batch_size, options.sequence_length)
         else:
-            batches = datasets.Windows(
+            batches = batching.Windows(
                 ids, options.batch_size, options.sequence_length, options.seed
             )
         self.batches = batches
@@ -136,7 +137,7 @@ def describe(text: datasets.TextData) -> str:
     )
 
 
-def build(options: argparse.Namespace, vocabulary: str, **batching) -> keras.Model:
+def build(options: argparse.Namespace, vocabulary: str, **more) -> keras.Model:
     """Makes the model that the options describe."""
     return models.char_language_model(
         vocabulary,
@@ -147,7 +148,7 @@ def build(options: argparse.Namespace, vocabulary: str, **batching) -> keras.Mod
         dropout=options.dropout,
         seed=options.seed,
         **options.cell_options,
-        **batching,
+        **more,
     )
 
 
@@ -167,7 +168,7 @@ def learning_rate_schedule(options: argparse.Namespace) -> list[keras.callbacks.
 class CarriedStates(keras.callbacks.Callback):
     """Forgets carried states where a pass over the text begins, and stops at the last step."""
 
-    def __init__(self, batches: datasets.Streams | datasets.Windows, last_step: int):
+    def __init__(self, batches: batching.Streams | batching.Windows, last_step: int):
         super().__init__()
         self.batches = batches
         self.last_step = last_step
@@ -203,7 +204,7 @@ class BestModel(keras.callbacks.Callback):
         self.best = math.inf
         length = min(100, len(ids) - 1)
         streams = min(VALIDATION_STREAMS, (len(ids) - 1) // length)
-        self.streams = datasets.Streams(ids, streams, length)
+        self.streams = batching.Streams(ids, streams, length)
 
     def on_epoch_end(self, epoch, logs=None):
         self.portable.set_weights(self.model.get_weights())

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import batching
 import char_lm
 import char_lm_evaluation as evaluation
 import command_line
@@ -198,7 +199,7 @@ class TestEvaluation:
             bits = -np.log2(np.take_along_axis(np.array(probabilities), ids[1:, None], axis=1))
             expected = results["bits_per_character"][name]
             assert bits.mean(dtype="float64") == pytest.approx(expected, rel=1e-5)
-            chunks = list(datasets.evaluation_chunks(ids, 7))  # the last one is shorter
+            chunks = list(batching.evaluation_chunks(ids, 7))  # the last one is shorter
             bits = evaluation.mean_bits(evaluation.reader_of(model), chunks)
             assert bits == pytest.approx(expected, rel=1e-5)
 

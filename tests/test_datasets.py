@@ -9,7 +9,8 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from datasets import DataError, Streams, Windows, encode, evaluation_chunks, load_text
+from batching import Streams, Windows, evaluation_chunks
+from datasets import DataError, encode, load_text
 
 EXAMPLES = Path(datasets.__file__).parent
 
