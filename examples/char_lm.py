@@ -17,6 +17,7 @@ from command_line import (
     at_least_zero,
     count,
     factor,
+    length,
     positive,
     positive_integer,
     rate,
@@ -47,6 +48,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
     for command in (train, evaluate):
         _add_data_options(command)
+        command.option(
+            "--train-characters",
+            count,
+            100_000,
+            "characters of the training text to evaluate, from its beginning; 0: all",
+        )
     _add_model_options(train)
     _add_training_options(train)
     train.option("--output", str, "runs/char_lm", "folder for everything the run writes")
@@ -60,7 +67,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     train.option("--prompt", str, None, "beginning of the sample (default: of the validation text)")
     generate.option("--prompt", str, None, "text to continue", required=True)
     for command in (train, generate):
-        command.option("--length", positive_integer, 500, "characters to write")
+        command.option("--length", length, 500, "characters to write")
         command.option("--temperature", at_least_zero, 0.8, "of the sampling; 0: most likely")
         command.option("--seed", seed, 0, "the same seed gives the same result")
     export.option("--output", str, "runs/char_lm/saved_model", "folder to write")
@@ -167,10 +174,15 @@ def _fill_in_cell_options(parser, options):
 
 def train(options: argparse.Namespace) -> None:
     """Trains a model and writes all that comes of it."""
-    from char_lm_training import Run, describe  # here, since TensorFlow takes seconds to load
+    from char_lm_training import Run  # here, since TensorFlow takes seconds to load
 
     run = Run(options)
-    print(describe(run.text))
+    if run.steps < run.checkpoint.step:
+        raise ValueError(
+            "`--epochs` or `--steps` must not be less than what --resume finds done. "
+            f"Received: {run.steps} steps, {run.checkpoint.step} of which are done"
+        )
+    print(run.text.description)
     run.fit()
     print(f"\n{run.report()['sample']}\n")
     for what, name in {
@@ -188,7 +200,10 @@ def evaluate(options: argparse.Namespace) -> None:
     import datasets
 
     text = datasets.load_text(options.data, options.validation_share)
-    evaluation.evaluate_parts(evaluation.load(options.checkpoint), text)
+    model = evaluation.load(options.checkpoint)
+    print(text.description)
+    evaluation.evaluate_parts(model, text, options.train_characters)
+    evaluation.warn_of_another_text(options.checkpoint, text)
 
 
 def generate(options: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Reading with a trained character language model: the work behind `char_lm.py evaluate`."""
 
+import json
 import math
 import sys
 from collections.abc import Iterable
@@ -16,7 +17,6 @@ import numpy as np
 from keras_hypernets import models
 
 EVALUATION_CHUNK = 1000  # characters that are read at once
-TRAIN_CHARACTERS = 100_000  # at the beginning of the training text that are evaluated
 
 
 def bits_per_character(targets, logits):
@@ -45,14 +45,30 @@ def mean_bits(reader: keras.Model, batches: Iterable[tuple[np.ndarray, np.ndarra
     return float(total / characters)
 
 
-def evaluate_parts(model: keras.Model, text: datasets.TextData) -> dict[str, float]:
+def warn_of_another_text(checkpoint: str, text: datasets.TextData) -> None:
+    """Says so if the results beside a checkpoint are of another text or another split of it."""
+    try:
+        results = json.loads(Path(checkpoint).with_name("results.json").read_text("utf-8"))
+        trained_on = results["settings"]["sha256"]
+    except (OSError, ValueError, KeyError):
+        return
+    if trained_on != text.sha256:
+        sys.stderr.write(
+            "warning: the model was trained on another text, or another split of this one, with "
+            f"SHA-256 {trained_on}\n"
+        )
+
+
+def evaluate_parts(
+    model: keras.Model, text: datasets.TextData, train_characters: int
+) -> dict[str, float]:
     """Prints and returns the bits per character of the parts of a text.
 
     Each part is one contiguous stream with carried states, in which every character but the first
-    is predicted once. Of the training text only the first 100,000 characters are read.
+    is predicted once. Of the training text the first `train_characters` are read, 0 for all.
     """
     parts = {
-        "train": text.train[:TRAIN_CHARACTERS],
+        "train": text.train[: train_characters or None],
         "validation": text.validation,
         "test": text.test,
     }

@@ -19,7 +19,15 @@ from keras_hypernets import export, models
 
 VALIDATION_STREAMS = 32  # in which the validation text is read during training
 NOT_SETTINGS = ("command", "output", "resume", "traceback", "cell_options")
-MAY_CHANGE = ("data", "epochs", "steps", "prompt", "length", "temperature")  # to resume a run
+MAY_CHANGE = (
+    "data",
+    "epochs",
+    "steps",
+    "prompt",
+    "length",
+    "temperature",
+    "train_characters",
+)  # to resume a run
 
 
 class Run:
@@ -99,25 +107,27 @@ class Run:
     def report(self) -> dict:
         """Evaluates the best model, writes all results and returns them."""
         options, history = self.options, self.checkpoint.history
-        if not self.best.path.exists():
+        bits = [record["val_bits_per_character"] for record in history]
+        if not any(map(math.isfinite, bits)):
             raise ValueError("Training diverged. A lower `--learning-rate` may help.")
         model = evaluation.load(self.best.path)
-        bits = evaluation.evaluate_parts(model, self.text)
+        best = min(filter(math.isfinite, bits))
+        bits_of_parts = evaluation.evaluate_parts(model, self.text, options.train_characters)
         sample = models.generate(
             model, self.prompt, options.length, options.temperature, options.seed
         )
         results = {
-            "bits_per_character": bits,
-            "train_characters": min(evaluation.TRAIN_CHARACTERS, len(self.text.train)),
+            "bits_per_character": bits_of_parts,
             "parameters": model.count_params(),
-            "best_step": min(history, key=lambda r: r["val_bits_per_character"])["step"],
+            "best_step": history[bits.index(best)]["step"],
             "milliseconds_per_step": training.milliseconds_per_step(history),
             "wall_seconds": self.checkpoint.seconds,
-            "settings": self.settings,
+            "settings": {**self.settings, "steps": self.steps, "prompt": self.prompt},
             **training.environment(),
             "sample": sample,
             "history": history,
         }
+        training.save_json(self.output / "results.json", results)
         training.save_learning_curves(
             self.output / "curve.png",
             {options.cell: history},
@@ -125,16 +135,7 @@ class Run:
             "bits per character",
         )
         export.export_saved_model(model, self.output / "saved_model")
-        training.save_json(self.output / "results.json", results)
         return results
-
-
-def describe(text: datasets.TextData) -> str:
-    """Returns two lines on a text."""
-    return (
-        f"{text.name}: {len(text.vocabulary)} different characters, {len(text.train):,} to train, "
-        f"{len(text.validation):,} to validate, {len(text.test):,} to test\nSHA-256 {text.sha256}"
-    )
 
 
 def build(options: argparse.Namespace, vocabulary: str, **more) -> keras.Model:

@@ -35,6 +35,7 @@ def checked(kind: Callable, rule: str, accepts: Callable[..., bool]) -> Callable
 
 
 positive_integer = checked(int, "a positive integer", lambda value: value > 0)
+length = checked(int, "an integer from 1 to 1000000", lambda value: 0 < value <= 10**6)
 count = checked(int, "an integer of at least 0", lambda value: value >= 0)
 seed = checked(int, "an integer from 0 to 2147483647", lambda value: 0 <= value < 2**31)
 rate = checked(float, "a number in [0, 1)", lambda value: 0 <= value < 1)
@@ -51,11 +52,20 @@ def run(main: Callable[[], object]) -> None:
     script = Path(sys.argv[0]).name
     try:
         main()
-    except (ValueError, OSError) as error:
-        if "--traceback" in sys.argv:
-            raise
-        sys.stderr.write(f"{script}: error: {' '.join(str(error).split())}\n")
-        sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write(f"\n{script}: interrupted\n")
+        sys.stderr.write(f"\n{script}: interrupted (training continues with --resume)\n")
         sys.exit(130)
+    except Exception as error:
+        if "--traceback" in sys.argv or not _is_of_users(error):
+            raise
+        message = " ".join(str(error).split())
+        if isinstance(error, ImportError):
+            message += " (pip install '.[examples]' installs what the examples need)"
+        sys.stderr.write(f"{script}: error: {message}\n")
+        sys.exit(2)
+
+
+def _is_of_users(error: Exception) -> bool:
+    # TensorFlow's own errors, of a full disk for one, are known by name: it is not loaded here.
+    from_tensorflow = any(kind.__name__ == "OpError" for kind in type(error).__mro__)
+    return from_tensorflow or isinstance(error, (ValueError, OSError, ImportError))

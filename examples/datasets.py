@@ -50,6 +50,15 @@ class TextData:
         """The sorted characters of all three parts, so that none is unknown in evaluation."""
         return "".join(sorted({*self.train, *self.validation, *self.test}))
 
+    @property
+    def description(self) -> str:
+        """Two lines for people."""
+        return (
+            f"{self.name}: {len(self.vocabulary)} different characters, {len(self.train):,} to "
+            f"train, {len(self.validation):,} to validate, {len(self.test):,} to test\n"
+            f"SHA-256 {self.sha256}"
+        )
+
 
 def load_text(source: str, validation_share: float = 0.05) -> TextData:
     r"""Loads a text and splits it into training, validation and test text.
@@ -100,8 +109,13 @@ def load_text(source: str, validation_share: float = 0.05) -> TextData:
             parts = _split("".join(map(_read, files)), source, validation_share)
     else:
         raise DataError(
-            "`source` must be 'python-stdlib', 'tiny_shakespeare' or the path of an existing text "
+            "`--data` must be 'python-stdlib', 'tiny_shakespeare' or the path of an existing text "
             f"file or folder. Received: source={source!r}"
+        )
+    if min(map(len, parts)) < 2:
+        raise DataError(
+            "`--data` must have at least 2 characters to train, to validate and to test. "
+            f"Received: {', '.join(str(len(part)) for part in parts)} in {source!r}"
         )
     # 0xff never occurs in UTF-8: a character moved from one part to the next changes the digest.
     digest = hashlib.sha256(b"\xff".join(part.encode() for part in parts)).hexdigest()
@@ -113,7 +127,7 @@ def _python_stdlib() -> list[str]:
     parts = []
     for modules in (STDLIB_TRAIN, STDLIB_VALIDATION, STDLIB_TEST):
         text = "".join(map(_read, _paths(folder, [f"{module}.py" for module in modules])))
-        parts.append(re.sub(r"[^\n -~]", "", text.expandtabs()))
+        parts.append(re.sub(r"[^\n -~]", "", text))
     return parts
 
 
@@ -141,7 +155,7 @@ def _tiny_shakespeare() -> list[str]:
     except Exception as error:  # its back ends raise errors of many kinds, none with a common base
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
         raise DataError(
-            "`source` 'tiny_shakespeare' needs tensorflow-datasets and, the first time, a network; "
+            "`--data` 'tiny_shakespeare' needs tensorflow-datasets and, the first time, a network; "
             f"use 'python-stdlib' or a text file instead. Received: {reason}"
         ) from error
     finally:
@@ -169,11 +183,11 @@ def _split(text: str, source: str, share: float) -> list[str]:
 
 
 def _empty(path: str) -> DataError:
-    return DataError(f"`source` must hold text. Received: no characters in {path!r}")
+    return DataError(f"`--data` must hold text. Received: no characters in {path!r}")
 
 
 def _unreadable(path: str, error: OSError) -> DataError:
-    return DataError(f"`source` must be readable. Received: {path!r} ({error.strerror})")
+    return DataError(f"`--data` must be readable. Received: {path!r} ({error.strerror})")
 
 
 def _paths(folder: str, names: Sequence[str]) -> list[str]:
@@ -181,7 +195,7 @@ def _paths(folder: str, names: Sequence[str]) -> list[str]:
     missing = [name for name, path in zip(names, paths, strict=True) if not os.path.isfile(path)]
     if missing:
         raise DataError(
-            f"`source` must have all of its {len(names)} files. "
+            f"`--data` must have all of its {len(names)} files. "
             f"Received: {folder!r} without {', '.join(missing)}"
         )
     return paths
@@ -208,7 +222,7 @@ def _read(path: str) -> str:
         raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise DataError(
-            "`source` must be UTF-8 text. Received: "
+            "`--data` must be UTF-8 text. Received: "
             f"{path!r} with byte 0x{error.object[error.start]:02x} at offset {error.start}"
         ) from error
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

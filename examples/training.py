@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import math
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +30,7 @@ with _native_stderr_hidden():
     import keras
     import numpy as np
     import tensorflow as tf
+    from matplotlib.figure import Figure  # not pyplot, which may look for a screen
 
     import keras_hypernets
 
@@ -35,7 +38,7 @@ UNFINISHED = ".unfinished-"
 CHECKPOINT = "checkpoint.npz"
 
 # What callbacks count with: Keras' ReduceLROnPlateau and EarlyStopping, and our own.
-COUNTERS = ("best", "best_step", "wait", "cooldown_counter")
+COUNTERS = ("best", "wait", "cooldown_counter")
 
 
 # Files
@@ -59,8 +62,18 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 def save_json(path: Path, value: object) -> None:
     """Writes JSON that people can read."""
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
     with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        unfinished.write_text(f"{text}\n", "utf-8")
+
+
+def _finite(value: object) -> object:
+    """Puts None for what is no number in JSON, NaN and infinity."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def prepare_output(folder: Path, resume: bool) -> None:
@@ -79,6 +92,8 @@ def prepare_output(folder: Path, resume: bool) -> None:
         for leftover in folder.glob(UNFINISHED + "*"):  # of a run that was killed while writing
             if leftover.is_file():
                 leftover.unlink()
+        for leftover in folder.glob(".export-*"):
+            shutil.rmtree(leftover)
         trial = folder / f"{UNFINISHED}trial"
         trial.touch()
         trial.unlink()
@@ -100,8 +115,6 @@ def save_learning_curves(
         metric: drawn are `metric` and `val_` + `metric`.
         y_label: the metric's name for people, with its unit.
     """
-    from matplotlib.figure import Figure  # not pyplot, which may look for a screen
-
     colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's, safe for all eyes
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.subplots()
@@ -242,9 +255,10 @@ class ExactCheckpoint(keras.callbacks.Callback):
 
 
 def milliseconds_per_step(history: list[dict]) -> float:
-    """Returns the median over the epochs, so that compilation in the first does not count."""
+    """Returns the median over the epochs but the first, which compiles, if there are more."""
     steps = np.diff([0, *(record["step"] for record in history)])
-    return float(np.median([r["seconds"] for r in history] / steps) * 1000)
+    times = np.array([record["seconds"] for record in history]) / steps
+    return float(np.median(times[1:] if len(times) > 1 else times) * 1000)
 
 
 def environment() -> dict:

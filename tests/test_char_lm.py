@@ -189,6 +189,43 @@ def test_a_killed_run_continues_as_if_it_had_not_been_killed(batching, text, tmp
     assert sorted(p.name for p in killed.iterdir()) == sorted(p.name for p in whole.iterdir())
 
 
+def test_resume_of_what_the_demo_runs(text, tmp_path):
+    """XLA, a plain LSTM of two layers, a learning rate that decays each epoch."""
+    options = ["--jit-compile", "--patience", "0", "--cell", "lstm", "--layers", "2"]
+    options += ["--dropout", "0.2"]
+
+    def run(folder, epochs):
+        tiny = [option for option in TINY if option != "--no-jit-compile"]
+        for name in ("--hyper-units", "--embedding-dim"):
+            tiny = [*tiny[: tiny.index(name)], *tiny[tiny.index(name) + 2 :]]
+        arguments = ["train", "--data", text, *tiny, *options, "--output", str(tmp_path / folder)]
+        run = Run(char_lm.parse([*arguments, "--epochs", str(epochs), "--resume"]))
+        return without_times(run.fit()), run.model.get_weights()
+
+    run("resumed", 2)
+    history, weights = run("resumed", 4)
+    expected, expected_weights = run("whole", 4)
+    assert history == expected
+    for a, b in zip(weights, expected_weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_step_n_learns_from_batch_n(text, tmp_path):
+    """`fit` on a generator against one step after the other by hand."""
+    run = tiny_run(text, tmp_path, "--steps", "3", "--steps-per-epoch", "3")
+    run.fit()
+    other = tiny_run(text, tmp_path / "other")
+    other.model.compile(
+        keras.optimizers.Adam(0.05, global_clipnorm=1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+    for step in range(3):
+        other.model.train_on_batch(*other.batches.batch(step))
+    for a, b in zip(run.model.get_weights(), other.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, 1e-4, 1e-6)
+
+
 class TestEvaluation:
     def test_one_stream_predicts_every_character_but_the_first_once(self, trained, capsys):
         run, results = trained
@@ -207,7 +244,12 @@ class TestEvaluation:
         run, results = trained
         checkpoint = ["--checkpoint", str(run.best.path)]
         char_lm.main(["evaluate", "--data", text, *checkpoint])
-        out = capsys.readouterr().out
+        out, err = capsys.readouterr()
+        assert run.text.description in out and err == ""
+        other = ["--validation-share", "0.1", "--train-characters", "50"]
+        char_lm.main(["evaluate", "--data", text, *other, *checkpoint])
+        out_of_other, err = capsys.readouterr()
+        assert "(49 predicted)" in out_of_other and run.text.sha256 in err
         for name, part in (("train", 2699), ("validation", 149), ("test", 149)):
             bits = results["bits_per_character"][name]
             assert f"{name:10}  {bits:.4f} bits per character ({part:,} predicted)\n" in out
@@ -275,6 +317,8 @@ class TestBadInput:
         self.fails(capsys, monkeypatch, [*arguments, str(tmp_path / "file")], "can be written")
         used = str(trained[0].output)
         self.fails(capsys, monkeypatch, [*arguments, used], "`--output` holds a run")
+        fewer = [*arguments, used, "--resume", "--epochs", "1"]
+        self.fails(capsys, monkeypatch, fewer, "Received: 8 steps, 32 of which are done")
         more = [*arguments, used, "--resume", "--epochs", "4", "--units", "7"]
         self.fails(capsys, monkeypatch, more, "Received: units=7 (was 6)")
         export = ["export", "--checkpoint", str(trained[0].best.path), "--output"]

@@ -79,13 +79,13 @@ class TestPythonStdlib:
         monkeypatch.setattr(datasets, "STDLIB_TEST", ["three"])
         data = load_text("python-stdlib")
         assert data.train == "".join(
-            f"raise SystemExit  # {name}\n        caf ~\n" for name in ("one", "two")
+            f"raise SystemExit  # {name}\ncaf ~\n" for name in ("one", "two")
         )
-        assert data.validation == "raise SystemExit  # three\n        caf ~\n"
+        assert data.validation == "raise SystemExit  # three\ncaf ~\n"
 
     def test_missing_module_is_named(self, monkeypatch):
         monkeypatch.setattr(datasets, "STDLIB_TEST", ["heapq", "no_such_module", "trace"])
-        message = fails(lambda: load_text("python-stdlib"), "`source`", "no_such_module.py")
+        message = fails(lambda: load_text("python-stdlib"), "`--data`", "no_such_module.py")
         assert "heapq" not in message
 
 

@@ -5,6 +5,7 @@ import command_line
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import training
 
 
@@ -152,7 +153,9 @@ class TestFiles:
 
 def test_milliseconds_per_step_leaves_compilation_out():
     history = [{"step": 10, "seconds": 9.0}, {"step": 20, "seconds": 0.5}]
-    history += [{"step": 25, "seconds": 0.3}]
+    assert training.milliseconds_per_step(history) == pytest.approx(50)
+    assert training.milliseconds_per_step(history[:1]) == pytest.approx(900)
+    history += [{"step": 25, "seconds": 0.35}]
     assert training.milliseconds_per_step(history) == pytest.approx(60)
 
 
@@ -164,8 +167,19 @@ def test_environment_is_json():
 
 
 class TestCommandLine:
-    @pytest.mark.parametrize("error", [ValueError("bad\n  value"), OSError(28, "No space", "x")])
-    def test_errors_of_users_are_one_line(self, error, capsys, monkeypatch):
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            (ValueError("bad\n  value"), "bad value"),
+            (OSError(28, "No space", "x"), "[Errno 28] No space: 'x'"),
+            (tf.errors.ResourceExhaustedError(None, None, "disk full"), "disk full"),
+            (
+                ImportError("no x"),
+                "no x (pip install '.[examples]' installs what the examples need)",
+            ),
+        ],
+    )
+    def test_errors_of_users_are_one_line(self, error, expected, capsys, monkeypatch):
         def main():
             raise error
 
@@ -173,7 +187,6 @@ class TestCommandLine:
         with pytest.raises(SystemExit) as caught:
             command_line.run(main)
         assert caught.value.code == 2
-        expected = "bad value" if isinstance(error, ValueError) else "[Errno 28] No space: 'x'"
         assert capsys.readouterr() == ("", f"b.py: error: {expected}\n")
         monkeypatch.setattr(sys, "argv", ["b.py", "train", "--traceback"])
         with pytest.raises(type(error)):
