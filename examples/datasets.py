@@ -66,8 +66,9 @@ def load_text(source: str, validation_share: float = 0.05) -> TextData:
     Args:
         source: One of
             - `"python-stdlib"`: 88 modules of the running Python's own standard library, split by
-              module; characters outside printable ASCII and newline are dropped. About 2,156,000 / 114,000 / 113,000 characters in Python 3.11, 96
-              different ones. Another version of Python gives another text and digest.
+              module; characters outside printable ASCII and newline are dropped. About
+              2,156,000 / 114,000 / 113,000 characters in Python 3.11, 96 different ones. Another
+              version of Python gives another text and digest.
             - `"tiny_shakespeare"`: through tensorflow-datasets, in its own split. `TFDS_DATA_DIR`
               is honoured; the text is downloaded only if it has not been prepared there.
             - A folder with `ptb.train.txt`, `ptb.valid.txt` and `ptb.test.txt`: Penn Treebank by

@@ -10,6 +10,12 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 class Readme(unittest.TestCase):
+    def test_linked_files_exist(self):
+        links = re.findall(r"\]\(([^)#:]+)\)", README.read_text())
+        self.assertIn("docs/demo_curves.png", links)
+        for link in links:
+            self.assertTrue((README.parent / link).exists(), link)
+
     def test_python_blocks_run(self):
         blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
         self.assertGreater(len(blocks), 4)

@@ -7,11 +7,6 @@ from keras import ops
 
 INITIAL_SCALE = 0.1  # d(z) of every unit at the start (Cooijmans et al., arXiv 1603.09025)
 
-# Deviation of the initial map from the small cell to z. The paper's zeros give all coordinates of
-# z_x and z_h equal gradients for ever, and its 0.01 for z_b hardly parts them: after 600 steps on
-# text the second singular value of a scale map was 0.02 of the first; with 0.1 it was 0.2.
-EMBEDDING_DEVIATION = 0.1
-
 
 class WeightGeneration:
     r"""The hypernetwork's output stage; a mixin of `HyperCell`.
@@ -55,9 +50,11 @@ class WeightGeneration:
         )
 
     def _initial_embedding_kernel(self, shape, dtype=None):
+        # The paper's zeros give all coordinates of z_x and z_h equal gradients for ever, and its
+        # deviation of 0.01 for z_b would hardly part them (ratios of singular values of 0.02).
         normal = keras.initializers.RandomNormal
         if self.hyper_initializer == "default":
-            return normal(stddev=EMBEDDING_DEVIATION)(shape, dtype)
+            return normal(stddev=1 / math.sqrt(self.hyper_units))(shape, dtype)
         rows, of_b = shape[0], shape[1] // 3
         zeros = ops.zeros((rows, 2 * of_b), dtype)
         return ops.concatenate([zeros, normal(stddev=0.01)((rows, of_b), dtype)], axis=1)
