@@ -7,15 +7,21 @@ from keras_hypernets.dynamic.hyper_lstm import HyperLSTM
 from keras_hypernets.dynamic.hyper_lstm_cell import HyperLSTMCell
 from keras_hypernets.dynamic.hyper_simple_rnn_cell import HyperSimpleRNNCell
 from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
+from keras_hypernets.static.hyper_conv2d import HyperConv2D
+from keras_hypernets.static.hyper_dense import HyperDense
+from keras_hypernets.static.kernel_generator import KernelGenerator
 from keras_hypernets.version import __version__
 
 __all__ = [
     "__version__",
     "GatedCell",
+    "HyperConv2D",
+    "HyperDense",
     "HyperGRUCell",
     "HyperLSTM",
     "HyperLSTMCell",
     "HyperSimpleRNNCell",
+    "KernelGenerator",
     "LayerNormLSTMCell",
     "converters",
     "export",

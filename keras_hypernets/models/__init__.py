@@ -2,6 +2,7 @@
 
 from keras_hypernets.models.char_language_model import char_language_model
 from keras_hypernets.models.character_embedding import CharacterEmbedding
+from keras_hypernets.models.hyper_cnn import hyper_cnn
 from keras_hypernets.models.text_generation import (
     generate,
     initial_states,
@@ -16,6 +17,7 @@ __all__ = [
     "CharacterEmbedding",
     "char_language_model",
     "generate",
+    "hyper_cnn",
     "initial_states",
     "run",
     "sample",

@@ -1,0 +1,1 @@
+"""Static hypernetworks: one set of weights per layer, from a learned layer embedding."""

@@ -1,0 +1,86 @@
+"""HyperDense: a dense layer whose kernel is generated."""
+
+import keras
+from keras import ops
+
+from keras_hypernets.static.generated_kernel import GeneratedKernelLayer
+from keras_hypernets.validation import positive_integer
+
+
+@keras.saving.register_keras_serializable(package="keras_hypernets")
+class HyperDense(GeneratedKernelLayer):
+    """Dense layer with a generated kernel: `activation(x K + b)`, K from a `KernelGenerator`.
+
+    Args:
+        units: positive integer, size of the output.
+        generator: `KernelGenerator` with a tile `(in, out)` to share, or `None` (default): the
+            layer makes its own, whose tile is the whole kernel.
+        embedding_dim: size of the embedding z, for the layer's own generator. Default 16.
+        hidden_units: of the layer's own generator. Default `None`: as `embedding_dim`.
+        activation: activation of the output. Default `None`.
+        use_bias: whether there is a bias, an ordinary weight. Default `True`.
+        bias_initializer, bias_regularizer, bias_constraint: of the bias.
+        kernel_regularizer: applied to the generated kernel. Default `None`.
+        **kwargs: those of `keras.Layer`.
+
+    Call arguments:
+        inputs: `(batch, ..., features)`.
+
+    Returns:
+        `(batch, ..., units)`. `layer.kernel` is the generated kernel `(features, units)`.
+
+    Raises:
+        ValueError: for an argument out of its range, or a kernel that is not made of whole tiles.
+
+    Example:
+
+    >>> layer = keras_hypernets.HyperDense(10, embedding_dim=4)
+    >>> tuple(layer(keras.ops.ones((2, 6))).shape)
+    (2, 10)
+
+    Reference:
+        [Ha et al., 2016](https://arxiv.org/abs/1609.09106), section 3.1.
+    """
+
+    def __init__(
+        self,
+        units,
+        generator=None,
+        embedding_dim=16,
+        hidden_units=None,
+        activation=None,
+        use_bias=True,
+        bias_initializer="zeros",
+        bias_regularizer=None,
+        bias_constraint=None,
+        kernel_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(
+            generator=generator,
+            embedding_dim=embedding_dim,
+            hidden_units=hidden_units,
+            activation=activation,
+            use_bias=use_bias,
+            bias_initializer=bias_initializer,
+            bias_regularizer=bias_regularizer,
+            bias_constraint=bias_constraint,
+            kernel_regularizer=kernel_regularizer,
+            **kwargs,
+        )
+        self.units = positive_integer("units", units)
+        self.input_spec = keras.InputSpec(min_ndim=2)
+
+    def build(self, input_shape):
+        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
+        self.build_kernel((input_shape[-1], self.units))
+        self.build_bias(self.units)
+
+    def call(self, inputs):
+        return self.finish(ops.matmul(inputs, self.regularized_kernel()), self.bias)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}

@@ -1,0 +1,140 @@
+"""The hypernetwork of the static half: from an embedding to one tile of a kernel."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_hypernets.validation import one_of, positive_integer
+
+
+@keras.saving.register_keras_serializable(package="keras_hypernets")
+class KernelGenerator(keras.Layer):
+    r"""Two linear stages that turn an embedding z into one tile of a kernel.
+
+    For every input channel i of the tile (eq. 2 of the paper, without any activation):
+
+        a_i = W_i z + B_i              W_i, B_i: `projection_kernel`, `projection_bias`
+        K_i = W_out a_i + B_out        W_out, B_out: `output_kernel`, `output_bias`
+
+    W_i belongs to the input channel, W_out is shared by all. K_i, the part of the tile that reads
+    input channel i, has the tile's window and output channels.
+
+    One generator can serve many layers: give it to each as `generator`. Their kernels are then
+    assembled from tiles along the channels, each tile with an embedding of its own.
+
+    Initial values make a generated kernel start with the variance of He's initialisation, whatever
+    the number of tiles (hyperfan-in, [Chang et al., 2020](https://arxiv.org/abs/2312.08399)):
+    z ~ N(0, 1 / input tiles), W_i ~ N(0, 1 / embedding_dim), W_out ~ N(0, 2 / (fan-in of the tile
+    * hidden_units)), biases 0.
+
+    Args:
+        tile_shape: `(height, width, in, out)` for convolutions, `(in, out)` for dense layers.
+        embedding_dim: positive integer, size of z. Default 16.
+        hidden_units: positive integer, size of a_i. Default `None`: as `embedding_dim`.
+        initializer: `"hyperfan_in"` (default), `"hyperfan_out"` for the variance 2 / fan-out, or
+            `"notebook"` for the values of the author's MNIST notebook: z ~ truncated N(0.01, 1),
+            both stages truncated N(0, 0.01^2), with which generated kernels start 200 times too
+            small.
+
+    Call arguments:
+        embeddings: `(tiles, embedding_dim)`.
+
+    Returns:
+        `(tiles, *tile_shape)`.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Example:
+
+    >>> generator = keras_hypernets.KernelGenerator((3, 3, 8, 16), embedding_dim=4)
+    >>> tuple(generator(keras.ops.ones((2, 4))).shape)
+    (2, 3, 3, 8, 16)
+
+    Reference:
+        [Ha et al., 2016](https://arxiv.org/abs/1609.09106), section 3.1.
+    """
+
+    def __init__(
+        self,
+        tile_shape,
+        embedding_dim=16,
+        hidden_units=None,
+        initializer="hyperfan_in",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.tile_shape = _tile_shape(tile_shape)
+        self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
+        self.hidden_units = (
+            None if hidden_units is None else positive_integer("hidden_units", hidden_units)
+        )
+        self.initializer = one_of(
+            "initializer", initializer, ("hyperfan_in", "hyperfan_out", "notebook")
+        )
+
+    def build(self, input_shape=None):
+        *window, inputs, outputs = self.tile_shape
+        hidden = self.hidden_units or self.embedding_dim
+        positions = math.prod(window)
+        normal = keras.initializers.RandomNormal
+        if self.initializer == "notebook":
+            first = second = keras.initializers.TruncatedNormal(stddev=0.01)
+            second = second.clone()
+        else:
+            fan = positions * (inputs if self.initializer == "hyperfan_in" else outputs)
+            first = normal(stddev=math.sqrt(1 / self.embedding_dim))
+            second = normal(stddev=math.sqrt(2 / (fan * hidden)))
+        self.projection_kernel = self.add_weight(
+            name="projection_kernel", shape=(self.embedding_dim, inputs, hidden), initializer=first
+        )
+        self.projection_bias = self.add_weight(
+            name="projection_bias", shape=(inputs, hidden), initializer="zeros"
+        )
+        self.output_kernel = self.add_weight(
+            name="output_kernel", shape=(hidden, positions * outputs), initializer=second
+        )
+        self.output_bias = self.add_weight(
+            name="output_bias", shape=(positions * outputs,), initializer="zeros"
+        )
+
+    def embedding_initializer(self, input_tiles, output_tiles):
+        """Returns the initializer for the embeddings of a kernel of so many tiles."""
+        if self.initializer == "notebook":
+            return keras.initializers.TruncatedNormal(mean=0.01, stddev=1.0)
+        tiles = input_tiles if self.initializer == "hyperfan_in" else output_tiles
+        return keras.initializers.RandomNormal(stddev=math.sqrt(1 / tiles))
+
+    def call(self, embeddings):
+        *window, inputs, outputs = self.tile_shape
+        hidden = ops.tensordot(embeddings, self.projection_kernel, 1) + self.projection_bias
+        rows = ops.matmul(hidden, self.output_kernel) + self.output_bias
+        rows = ops.reshape(rows, (-1, inputs, *window, outputs))
+        channel_last = (0, *range(2, 2 + len(window)), 1, 2 + len(window))
+        return ops.transpose(rows, channel_last)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *self.tile_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "tile_shape": self.tile_shape,
+            "embedding_dim": self.embedding_dim,
+            "hidden_units": self.hidden_units,
+            "initializer": self.initializer,
+        }
+
+
+def _tile_shape(tile_shape):
+    try:
+        shape = tuple(tile_shape)
+    except TypeError:
+        shape = ()
+    if len(shape) not in (2, 4):
+        raise ValueError(
+            "`tile_shape` must be (height, width, in, out) or (in, out). "
+            f"Received: tile_shape={tile_shape!r}"
+        )
+    return tuple(positive_integer("tile_shape", size) for size in shape)

@@ -1,0 +1,252 @@
+"""Generators and the layers whose kernels they write."""
+
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from layer_test_case import LayerTestCase, randomize
+
+from keras_hypernets import HyperConv2D, HyperDense, KernelGenerator
+
+
+def reference_tile(generator, z):
+    """Eq. 2 in float64, one input channel after the other."""
+    weights = {w.name: ops.convert_to_numpy(w).astype("float64") for w in generator.weights}
+    *window, inputs, outputs = generator.tile_shape
+    tile = np.zeros(generator.tile_shape)
+    for i in range(inputs):
+        a = weights["projection_kernel"][:, i].T @ z + weights["projection_bias"][i]
+        k = weights["output_kernel"].T @ a + weights["output_bias"]
+        tile[..., i, :] = k.reshape(*window, outputs)
+    return tile
+
+
+def built_generator(tile_shape, **options):
+    generator = KernelGenerator(tile_shape, **options)
+    generator.build(None)
+    randomize(generator)
+    return generator
+
+
+class Generator(LayerTestCase):
+    def test_equation(self):
+        for tile_shape in ((3, 2, 4, 5), (4, 5)):
+            generator = built_generator(
+                tile_shape, embedding_dim=3, hidden_units=7, dtype="float64"
+            )
+            z = np.random.default_rng(0).standard_normal((6, 3))
+            tiles = generator(z)
+            self.assertEqual(tuple(tiles.shape), (6, *tile_shape))
+            for one, embedding in zip(tiles, z, strict=True):
+                self.assertAllClose(one, reference_tile(generator, embedding), 1e-12, 1e-12)
+
+    def test_parameter_counts(self):
+        """Those of the paper's two image models."""
+        for shape, dim, count in (((7, 7, 16, 16), 4, 4240), ((3, 3, 16, 16), 64, 75920)):
+            self.assertEqual(built_generator(shape, embedding_dim=dim).count_params(), count)
+
+    def variance(self, initializer, embedding_dim, input_tiles, output_tiles, seeds=400):
+        values = []
+        for seed in range(seeds):
+            keras.utils.set_random_seed(seed)
+            generator = KernelGenerator((3, 3, 4, 6), embedding_dim, initializer=initializer)
+            layer = HyperConv2D(6 * output_tiles, 3, generator)
+            layer.build((None, 9, 9, 4 * input_tiles))
+            values.append(np.var(layer.kernel))
+        return np.mean(values)
+
+    def test_kernels_start_with_the_variance_of_he(self):
+        for dim in (16, 64):
+            for tiles in (1, 2, 4):
+                found = self.variance("hyperfan_in", dim, tiles, tiles)
+                self.assertAllClose(found, 2 / (9 * 4 * tiles), 0.1, 0)
+        found = self.variance("hyperfan_out", 16, 2, 3, seeds=100)
+        self.assertAllClose(found, 2 / (9 * 6 * 3), 0.1, 0)
+
+    def test_notebook_values(self):
+        generator = KernelGenerator((7, 7, 16, 16), 16, initializer="notebook")
+        layer = HyperConv2D(64, 7, generator)
+        layer.build((None, 9, 9, 64))
+        self.assertAllClose(np.mean(layer.embedding), 0.01, atol=0.15)
+        self.assertAllClose(np.std(layer.embedding), 0.88, 0.1)  # cut off at two deviations
+        self.assertLess(np.std(layer.kernel), 0.002)
+        self.assertNotAllClose(
+            np.ravel(generator.projection_kernel)[:50], np.ravel(generator.output_kernel)[:50]
+        )
+
+    def test_bad_arguments(self):
+        for make, message in (
+            (lambda: KernelGenerator((3, 3, 4)), "`tile_shape` must be .*Received: tile_shape=\\("),
+            (lambda: KernelGenerator(5), "`tile_shape` must be"),
+            (lambda: KernelGenerator((3, 3, 0, 4)), "`tile_shape` must be a positive integer"),
+            (lambda: KernelGenerator((3, 4), embedding_dim=0), "`embedding_dim` must be a pos"),
+            (lambda: KernelGenerator((3, 4), hidden_units=-1), "`hidden_units` must be a pos"),
+            (lambda: KernelGenerator((3, 4), initializer="he"), "`initializer` must be one of"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                make()
+
+
+class Layers(LayerTestCase):
+    def test_hyper_conv2d(self):
+        # projection 3*4*3 + 4*3, output (3+1)*9*5, z 3, bias 5
+        self.check_layer(
+            lambda: HyperConv2D(5, 3, embedding_dim=3, padding="same"), (2, 6, 6, 4), 236
+        )
+
+    def test_hyper_dense(self):
+        # projection 3*4*3 + 4*3, output (3+1)*5, z 3, bias 5
+        self.check_layer(lambda: HyperDense(5, embedding_dim=3), (2, 6, 4), 76)
+
+    def test_with_a_generator(self):
+        def make():
+            generator = KernelGenerator((3, 3, 2, 5), 3, hidden_units=4)
+            return HyperConv2D(10, 3, generator, activation="relu", use_bias=False)
+
+        # projection 3*2*4 + 2*4, output (4+1)*9*5, z 3 for each of 2x2 tiles
+        self.check_layer(make, (2, 6, 6, 4), 269)
+
+    def test_is_the_plain_convolution_with_its_kernel(self):
+        x = np.random.default_rng(0).standard_normal((2, 9, 8, 4)).astype("float32")
+        for options in (
+            {},
+            {"strides": (2, 1), "padding": "same"},
+            {"dilation_rate": 2, "activation": "relu"},
+            {"groups": 2, "use_bias": False},
+        ):
+            layer = HyperConv2D(6, (3, 2), embedding_dim=3, **options)
+            layer(x)
+            randomize(layer)
+            plain = keras.layers.Conv2D(6, (3, 2), **options)
+            plain.build(x.shape)
+            plain.set_weights([layer.kernel, *([] if layer.bias is None else [layer.bias])])
+            self.assertAllClose(layer(x), plain(x), 1e-5, 1e-5)
+
+    def test_channels_first_is_the_transposed_channels_last(self):
+        if not tf.config.list_physical_devices("GPU"):
+            layer = HyperConv2D(6, 3, data_format="channels_first")
+            self.assertEqual(tuple(layer(keras.KerasTensor((2, 4, 9, 8))).shape), (2, 6, 7, 6))
+
+    def test_is_the_plain_dense_layer_with_its_kernel(self):
+        x = np.random.default_rng(0).standard_normal((2, 5, 4)).astype("float32")
+        layer = HyperDense(6, embedding_dim=3, activation="tanh")
+        layer(x)
+        randomize(layer)
+        plain = keras.layers.Dense(6, activation="tanh")
+        plain.build(x.shape)
+        plain.set_weights([layer.kernel, layer.bias])
+        self.assertAllClose(layer(x), plain(x), 1e-6, 1e-6)
+
+    def test_tiles_are_row_major(self):
+        """Eq. 3: K = [K1 K2 K3; K4 K5 K6], rows are input tiles, columns output tiles."""
+        for window in ((3, 2), ()):
+            generator = built_generator((*window, 2, 4), embedding_dim=3)
+            layer = HyperConv2D(12, window, generator) if window else HyperDense(12, generator)
+            layer.build((None, 9, 9, 4) if window else (None, 4))
+            layer.embedding.assign(np.random.default_rng(1).standard_normal((6, 3)))
+            kernel = ops.convert_to_numpy(layer.kernel)
+            for n, z in enumerate(ops.convert_to_numpy(layer.embedding)):
+                row, column = divmod(n, 3)
+                tile = kernel[..., 2 * row : 2 * row + 2, 4 * column : 4 * column + 4]
+                self.assertAllClose(tile, reference_tile(generator, z), 1e-5, 1e-6)
+
+    def test_regularizer_acts_on_the_generated_kernel(self):
+        layer = HyperDense(6, embedding_dim=3, kernel_regularizer=keras.regularizers.L2(0.5))
+        x = ops.ones((2, 4))
+        layer(x)
+        layer(x)
+        expected = 0.5 * np.sum(np.square(layer.kernel))
+        self.assertAllClose([float(loss) for loss in layer.losses], [expected])
+        with tf.GradientTape() as tape:
+            layer(x)
+            loss = sum(layer.losses)
+        self.assertGreater(np.abs(tape.gradient(loss, layer.embedding.value)).max(), 0)
+
+    def test_bad_arguments(self):
+        generator = KernelGenerator((3, 3, 4, 4))
+        x = (None, 8, 8, 8)
+        for make, shape, message in (
+            (lambda: HyperConv2D(8, 5, generator), x, "whole tiles.*\\(5, 5, 8, 8\\) and a gen"),
+            (lambda: HyperConv2D(6, 3, generator), x, "whole tiles.*\\(3, 3, 8, 6\\)"),
+            (lambda: HyperConv2D(8, 3, generator), (None, 8, 8, 6), "whole tiles"),
+            (lambda: HyperDense(8, generator), (None, 8), "whole tiles"),
+            (lambda: HyperConv2D(8, 3, "small"), x, "`generator` must be a KernelGenerator"),
+            (lambda: HyperConv2D(8, 3, generator, dtype="float64"), x, "must have the dtype"),
+            (lambda: HyperConv2D(8, (3, 3, 3)), x, "`kernel_size` must be one or two integers"),
+            (lambda: HyperConv2D(8, 3, padding="full"), x, "`padding` must be one of"),
+            (lambda: HyperConv2D(8, 3, groups=3), x, "`filters` must be a multiple of `groups`"),
+            (lambda: HyperConv2D(9, 3, groups=3), x, "channels of the input must be a multiple"),
+            (lambda: HyperConv2D(8, 3, strides=2, dilation_rate=2), x, "cannot both be above 1"),
+            (lambda: HyperConv2D(0, 3), x, "`filters` must be a positive integer"),
+            (lambda: HyperDense(0), x, "`units` must be a positive integer"),
+            (lambda: HyperDense(3, embedding_dim=0), x, "`embedding_dim` must be a positive"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                make().build(shape)
+
+
+class Sharing(tf.test.TestCase):
+    """One generator in several layers stays one, but where Keras parts them."""
+
+    def layers(self):
+        one, two = KernelGenerator((3, 3, 4, 4), 3), KernelGenerator((4, 4), 3)
+        flatten = keras.layers.GlobalAveragePooling2D()
+        return [
+            HyperConv2D(4, 3, one),
+            HyperConv2D(8, 3, one),
+            flatten,
+            HyperDense(8, two),
+            HyperDense(4, two),
+        ]
+
+    def models(self):
+        shape = (9, 9, 4)
+        yield "sequential", keras.Sequential([keras.Input(shape), *self.layers()])
+        x = inputs = keras.Input(shape)
+        for layer in self.layers():
+            x = layer(x)
+        yield "functional", keras.Model(inputs, x)
+        a, b, flatten, c, d = self.layers()
+        inner = keras.Sequential([keras.Input(shape), a, b])
+        yield "nested", keras.Sequential([keras.Input(shape), inner, flatten, c, d])
+        shared = KernelGenerator((3, 3, 4, 4), 3)
+        first = keras.Sequential([keras.Input(shape), HyperConv2D(4, 3, shared)])
+        second = keras.Sequential([keras.Input((7, 7, 4)), HyperConv2D(4, 3, shared)])
+        yield "across nested models", keras.Sequential([keras.Input(shape), first, second])
+        a, b, *_ = self.layers()
+        frames = keras.Input((2, *shape))
+        x = keras.layers.TimeDistributed(b)(keras.layers.TimeDistributed(a)(frames))
+        yield "time distributed", keras.Model(frames, x)
+
+    def test_through_files(self):
+        for name, model in self.models():
+            randomize(model)
+            x = np.random.default_rng(0).standard_normal((2, *model.input_shape[1:]))
+            path = os.path.join(self.get_temp_dir(), name)
+            model.save(f"{path}.keras")
+            again = keras.models.load_model(f"{path}.keras")
+            self.assertEqual(again.count_params(), model.count_params(), name)
+            self.assertAllClose(again(x), model(x), 1e-6, 1e-6)
+            model.save_weights(f"{path}.weights.h5")
+            randomize(again, seed=5)
+            again.load_weights(f"{path}.weights.h5")
+            self.assertAllClose(again(x), model(x), 1e-6, 1e-6)
+            again.compile("sgd", "mse")
+            again.train_on_batch(x, np.zeros(again.compute_output_shape(x.shape)))
+            path = f"{path} again.keras"
+            again.save(path)
+            self.assertEqual(keras.models.load_model(path).count_params(), model.count_params())
+
+    def test_where_keras_parts_them(self):
+        """clone_model, from_config and a bare JSON config give each layer its own generator."""
+        _, model = next(self.models())
+        shared = {id(layer.generator): layer.generator for layer in model.layers[:5:3]}
+        extra = sum(generator.count_params() for generator in shared.values())
+        for again in (
+            keras.models.clone_model(model),
+            keras.Sequential.from_config(model.get_config()),
+            keras.models.model_from_json(model.to_json()),
+        ):
+            self.assertEqual(again.count_params(), model.count_params() + extra)
