@@ -70,7 +70,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         command.option("--length", length, 500, "characters to write")
         command.option("--temperature", at_least_zero, 0.8, "of the sampling; 0: most likely")
         command.option("--seed", seed, 0, "the same seed gives the same result")
-    export.option("--output", str, "runs/char_lm/saved_model", "folder to write")
+    export.option(
+        "--output", str, "runs/char_lm/saved_model", "folder to write, or SavedModel to replace"
+    )
     for command in (train, evaluate, generate, export):
         command.add_argument("--traceback", action="store_true", help="show where an error arose")
 

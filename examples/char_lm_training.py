@@ -92,11 +92,12 @@ class Run:
                 metrics=[evaluation.bits_per_character],
                 jit_compile=options.jit_compile,
             )
-            epochs = math.ceil((self.steps - checkpoint.step) / self.steps_per_epoch)
+            left = self.steps - checkpoint.step
+            epochs = math.ceil(left / self.steps_per_epoch)
             self.model.fit(
                 (self.batches.batch(step) for step in itertools.count(checkpoint.step)),
                 shuffle=False,  # states are carried from batch to batch
-                steps_per_epoch=self.steps_per_epoch,
+                steps_per_epoch=min(left, self.steps_per_epoch),
                 initial_epoch=checkpoint.epoch,
                 epochs=checkpoint.epoch + epochs,
                 verbose=1 if sys.stdout.isatty() else 2,

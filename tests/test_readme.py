@@ -11,7 +11,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 class Readme(unittest.TestCase):
     def test_linked_files_exist(self):
-        links = re.findall(r"\]\(([^)#:]+)\)", README.read_text())
+        links = re.findall(r"\]\(([^)#:\s]+)\)", README.read_text())
         self.assertIn("docs/demo_curves.png", links)
         for link in links:
             self.assertTrue((README.parent / link).exists(), link)
