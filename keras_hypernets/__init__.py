@@ -9,6 +9,7 @@ from keras_hypernets.dynamic.hyper_simple_rnn_cell import HyperSimpleRNNCell
 from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
 from keras_hypernets.static.hyper_conv2d import HyperConv2D
 from keras_hypernets.static.hyper_dense import HyperDense
+from keras_hypernets.static.kernel_bank import KernelBank
 from keras_hypernets.static.kernel_generator import KernelGenerator
 from keras_hypernets.version import __version__
 
@@ -21,6 +22,7 @@ __all__ = [
     "HyperLSTM",
     "HyperLSTMCell",
     "HyperSimpleRNNCell",
+    "KernelBank",
     "KernelGenerator",
     "LayerNormLSTMCell",
     "converters",

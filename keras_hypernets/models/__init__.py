@@ -3,6 +3,7 @@
 from keras_hypernets.models.char_language_model import char_language_model
 from keras_hypernets.models.character_embedding import CharacterEmbedding
 from keras_hypernets.models.hyper_cnn import hyper_cnn
+from keras_hypernets.models.hyper_resnet import hyper_resnet
 from keras_hypernets.models.text_generation import (
     generate,
     initial_states,
@@ -18,6 +19,7 @@ __all__ = [
     "char_language_model",
     "generate",
     "hyper_cnn",
+    "hyper_resnet",
     "initial_states",
     "run",
     "sample",

@@ -3,7 +3,11 @@
 import keras
 from keras import ops
 
-from keras_hypernets.static.kernel_generator import KernelGenerator
+from keras_hypernets.static.kernel_generator import (
+    KernelGenerator,
+    check_generator,
+    serialize_generator,
+)
 
 
 class GeneratedKernelLayer(keras.Layer):
@@ -11,7 +15,8 @@ class GeneratedKernelLayer(keras.Layer):
 
     A kernel is cut into tiles along its two channel axes, row-major: `(input tiles, output tiles)`
     (eq. 3 of the paper). Each tile has its own row of `embedding`. Without a shared generator the
-    layer makes its own, whose tile is the whole kernel.
+    layer makes its own, whose tile is the whole kernel. A layer that is called with a `kernel`,
+    from a `KernelBank`, makes nothing but its bias.
 
     A generator shared by several layers stays shared through `.keras` files; `clone_model`,
     `from_config` and a bare JSON config give each layer a copy of its own.
@@ -38,15 +43,8 @@ class GeneratedKernelLayer(keras.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if generator is not None and not isinstance(generator, KernelGenerator):
-            raise ValueError(
-                f"`generator` must be a KernelGenerator or None. Received: generator={generator!r}"
-            )
-        if generator is not None and generator.dtype_policy != self.dtype_policy:
-            raise ValueError(
-                "`generator` must have the dtype of the layer. Received: a generator with "
-                f"{generator.dtype_policy.name} and a layer with {self.dtype_policy.name}"
-            )
+        if generator is not None:
+            check_generator(generator, self.dtype_policy)
         self.shares_generator = generator is not None
         self.generator = generator
         self.embedding_dim = embedding_dim
@@ -58,33 +56,36 @@ class GeneratedKernelLayer(keras.Layer):
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
-    def build_kernel(self, kernel_shape):
+    def build_kernel(self, kernel_shape, given_shape):
         """Makes the embeddings of a kernel `(*window, in, out)`, and a generator if needed.
 
+        Nothing is made if the layer is given its kernel, of `given_shape`.
+
         Raises:
-            ValueError: if the kernel cannot be made of the generator's tiles.
+            ValueError: if the kernel cannot be made of the generator's tiles, or has another shape.
         """
+        self.kernel_shape = tuple(kernel_shape)
+        self.takes_kernel = given_shape is not None
+        if self.takes_kernel:
+            if tuple(given_shape) != self.kernel_shape or self.shares_generator:
+                raise ValueError(
+                    f"`kernel` must have the shape {self.kernel_shape} in {self.name}, and there "
+                    "must be no `generator` beside it. "
+                    f"Received: a kernel {tuple(given_shape)}, generator={self.generator!r}"
+                )
+            return
         if self.generator is None:
             self.generator = KernelGenerator(
                 kernel_shape, self.embedding_dim, self.hidden_units, dtype=self.dtype_policy
             )
-        *tile_window, tile_in, tile_out = self.generator.tile_shape
-        *window, inputs, outputs = kernel_shape
-        if tile_window != window or inputs % tile_in or outputs % tile_out:
-            raise ValueError(
-                f"The kernel of {self.name} must consist of whole tiles: the same window, and "
-                "channels that are multiples of the tile's. Received: a kernel "
-                f"{tuple(kernel_shape)} and a generator of tiles {self.generator.tile_shape}"
-            )
-        self.kernel_shape = tuple(kernel_shape)
-        self.tiles = (inputs // tile_in, outputs // tile_out)
+        tiles = self.generator.count_tiles(kernel_shape, self.name)
         if not self.generator.built:
             self.generator.build()
             self.generator.built = True
         self.embedding = self.add_weight(
             name="embedding",
-            shape=(self.tiles[0] * self.tiles[1], self.generator.embedding_dim),
-            initializer=self.generator.embedding_initializer(*self.tiles),
+            shape=(tiles[0] * tiles[1], self.generator.embedding_dim),
+            initializer=self.generator.embedding_initializer(*tiles),
         )
 
     def build_bias(self, size):
@@ -103,21 +104,21 @@ class GeneratedKernelLayer(keras.Layer):
         """The generated kernel `(*window, in, out)`."""
         if not self.built:
             raise AttributeError(f"{self.name} has no kernel before it is built.")
-        return self.assemble(self.generator(self.embedding))
+        if self.takes_kernel:
+            raise AttributeError(f"The kernel of {self.name} is an input of its call.")
+        return self.generator.assemble(self.generator(self.embedding), self.kernel_shape)
 
-    def assemble(self, tiles):
-        """Puts `(input tiles * output tiles, *window, in, out)` together."""
-        *window, tile_in, tile_out = self.generator.tile_shape
-        tiles = ops.reshape(tiles, (*self.tiles, *window, tile_in, tile_out))
-        w = len(window)
-        order = (*range(2, 2 + w), 0, 2 + w, 1, 3 + w)
-        return ops.reshape(ops.transpose(tiles, order), self.kernel_shape)
-
-    def regularized_kernel(self):
-        """The generated kernel; its regularisation is added to the losses."""
-        kernel = self.kernel
+    def regularized_kernel(self, given):
+        """The kernel, generated or given; its regularisation is added to the losses."""
+        if (given is not None) != self.takes_kernel:
+            raise ValueError(
+                f"`kernel` must be given to {self.name} in every call or in none. "
+                f"Received: kernel={given!r}"
+            )
+        kernel = self.kernel if given is None else given
         if self.kernel_regularizer is not None:
-            self.add_loss(self.kernel_regularizer(kernel))
+            # Losses are summed in the variables' dtype, which is wider under mixed precision.
+            self.add_loss(self.kernel_regularizer(ops.cast(kernel, self.variable_dtype)))
         return kernel
 
     def finish(self, outputs, bias):
@@ -125,12 +126,7 @@ class GeneratedKernelLayer(keras.Layer):
         return self.activation(outputs if bias is None else outputs + bias)
 
     def get_config(self):
-        generator = None
-        if self.shares_generator:
-            # Keras marks an object as shared only where it meets it again: serialized once, a
-            # generator's first layer would not carry the mark, and loading would part the layers.
-            for _ in range(2):
-                generator = keras.saving.serialize_keras_object(self.generator)
+        generator = serialize_generator(self.generator) if self.shares_generator else None
         return {
             **super().get_config(),
             "generator": generator,

@@ -29,6 +29,8 @@ class HyperConv2D(GeneratedKernelLayer):
 
     Call arguments:
         inputs: `(batch, height, width, channels)`, or channels first with that `data_format`.
+        kernel: `(height, width, channels / groups, filters)` from a `KernelBank`. Default `None`:
+            the layer generates its own.
 
     Returns:
         `(batch, new_height, new_width, filters)`, or channels first. `layer.kernel` is the
@@ -106,20 +108,20 @@ class HyperConv2D(GeneratedKernelLayer):
             )
         self.input_spec = keras.InputSpec(ndim=4)
 
-    def build(self, input_shape):
+    def build(self, inputs_shape, kernel_shape=None):
         axis = -1 if self.data_format == "channels_last" else 1
-        channels = input_shape[axis]
+        channels = inputs_shape[axis]
         self.input_spec = keras.InputSpec(ndim=4, axes={axis: channels})
         if channels % self.groups:
             raise ValueError(
                 "The channels of the input must be a multiple of `groups`. "
-                f"Received: an input of shape {tuple(input_shape)}, groups={self.groups}"
+                f"Received: an input of shape {tuple(inputs_shape)}, groups={self.groups}"
             )
-        self.build_kernel((*self.kernel_size, channels // self.groups, self.filters))
+        self.build_kernel((*self.kernel_size, channels // self.groups, self.filters), kernel_shape)
         self.build_bias(self.filters)
 
-    def call(self, inputs):
-        outputs = self.convolve(inputs, self.regularized_kernel())
+    def call(self, inputs, kernel=None):
+        outputs = self.convolve(inputs, self.regularized_kernel(kernel))
         bias = self.bias
         if bias is not None and self.data_format == "channels_first":
             bias = ops.reshape(bias, (-1, 1, 1))
@@ -135,10 +137,10 @@ class HyperConv2D(GeneratedKernelLayer):
             dilation_rate=self.dilation_rate,
         )
 
-    def compute_output_shape(self, input_shape):
-        channels = input_shape[-1 if self.data_format == "channels_last" else 1]
+    def compute_output_shape(self, inputs_shape, kernel_shape=None):
+        channels = inputs_shape[-1 if self.data_format == "channels_last" else 1]
         kernel_shape = (*self.kernel_size, channels // self.groups, self.filters)
-        inputs, kernel = keras.KerasTensor(input_shape), keras.KerasTensor(kernel_shape)
+        inputs, kernel = keras.KerasTensor(inputs_shape), keras.KerasTensor(kernel_shape)
         return self.convolve(inputs, kernel).shape
 
     def get_config(self):

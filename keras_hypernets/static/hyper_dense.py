@@ -25,6 +25,8 @@ class HyperDense(GeneratedKernelLayer):
 
     Call arguments:
         inputs: `(batch, ..., features)`.
+        kernel: `(features, units)` from a `KernelBank`. Default `None`: the layer generates its
+            own.
 
     Returns:
         `(batch, ..., units)`. `layer.kernel` is the generated kernel `(features, units)`.
@@ -71,16 +73,16 @@ class HyperDense(GeneratedKernelLayer):
         self.units = positive_integer("units", units)
         self.input_spec = keras.InputSpec(min_ndim=2)
 
-    def build(self, input_shape):
-        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
-        self.build_kernel((input_shape[-1], self.units))
+    def build(self, inputs_shape, kernel_shape=None):
+        self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: inputs_shape[-1]})
+        self.build_kernel((inputs_shape[-1], self.units), kernel_shape)
         self.build_bias(self.units)
 
-    def call(self, inputs):
-        return self.finish(ops.matmul(inputs, self.regularized_kernel()), self.bias)
+    def call(self, inputs, kernel=None):
+        return self.finish(ops.matmul(inputs, self.regularized_kernel(kernel)), self.bias)
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.units)
+    def compute_output_shape(self, inputs_shape, kernel_shape=None):
+        return (*inputs_shape[:-1], self.units)
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}

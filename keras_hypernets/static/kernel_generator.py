@@ -20,8 +20,9 @@ class KernelGenerator(keras.Layer):
     W_i belongs to the input channel, W_out is shared by all. K_i, the part of the tile that reads
     input channel i, has the tile's window and output channels.
 
-    One generator can serve many layers: give it to each as `generator`. Their kernels are then
-    assembled from tiles along the channels, each tile with an embedding of its own.
+    One generator can serve many layers: give it to each as `generator`, or to a `KernelBank`, which
+    writes the kernels of all in one product. Kernels are then assembled from tiles along the
+    channels, each tile with an embedding of its own.
 
     Initial values make a generated kernel start with the variance of He's initialisation, whatever
     the number of tiles (hyperfan-in, [Chang et al., 2020](https://arxiv.org/abs/2312.08399)):
@@ -99,6 +100,22 @@ class KernelGenerator(keras.Layer):
             name="output_bias", shape=(positions * outputs,), initializer="zeros"
         )
 
+    def count_tiles(self, kernel_shape, owner):
+        """Returns how many tiles a kernel `(*window, in, out)` has along its two channel axes.
+
+        Raises:
+            ValueError: if the kernel of `owner`, a name, cannot be made of whole tiles.
+        """
+        *tile_window, tile_in, tile_out = self.tile_shape
+        *window, inputs, outputs = kernel_shape
+        if tile_window != window or inputs % tile_in or outputs % tile_out:
+            raise ValueError(
+                f"The kernel of {owner} must consist of whole tiles: the same window, and "
+                "channels that are multiples of the tile's. Received: a kernel "
+                f"{tuple(kernel_shape)} and a generator of tiles {self.tile_shape}"
+            )
+        return inputs // tile_in, outputs // tile_out
+
     def embedding_initializer(self, input_tiles, output_tiles):
         """Returns the initializer for the embeddings of a kernel of so many tiles."""
         if self.initializer == "notebook":
@@ -113,6 +130,16 @@ class KernelGenerator(keras.Layer):
         rows = ops.reshape(rows, (-1, inputs, *window, outputs))
         channel_last = (0, *range(2, 2 + len(window)), 1, 2 + len(window))
         return ops.transpose(rows, channel_last)
+
+    def assemble(self, tiles, kernel_shape):
+        """Puts the tiles of a kernel together, row-major (eq. 3): rows are input tiles."""
+        *window, tile_in, tile_out = self.tile_shape
+        *_, inputs, outputs = kernel_shape
+        grid = (inputs // tile_in, outputs // tile_out)
+        tiles = ops.reshape(tiles, (*grid, *window, tile_in, tile_out))
+        w = len(window)
+        order = (*range(2, 2 + w), 0, 2 + w, 1, 3 + w)
+        return ops.reshape(ops.transpose(tiles, order), kernel_shape)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.tile_shape)
@@ -138,3 +165,24 @@ def _tile_shape(tile_shape):
             f"Received: tile_shape={tile_shape!r}"
         )
     return tuple(positive_integer("tile_shape", size) for size in shape)
+
+
+def check_generator(generator, dtype_policy):
+    """Raises a ValueError unless `generator` can write kernels for a layer of this dtype policy."""
+    if not isinstance(generator, KernelGenerator):
+        raise ValueError(
+            f"`generator` must be a KernelGenerator. Received: generator={generator!r}"
+        )
+    if generator.dtype_policy != dtype_policy:
+        raise ValueError(
+            "`generator` must have the dtype of the layer. Received: a generator with "
+            f"{generator.dtype_policy.name} and a layer with {dtype_policy.name}"
+        )
+
+
+def serialize_generator(generator):
+    """Returns a configuration that several layers in one `.keras` file can share."""
+    # Keras marks an object as shared only where it meets it again: serialized once, a generator's
+    # first layer would not carry the mark, and loading would part the layers.
+    keras.saving.serialize_keras_object(generator)
+    return keras.saving.serialize_keras_object(generator)

@@ -1,0 +1,166 @@
+"""Wide residual networks whose kernels one small generator writes."""
+
+from functools import partial
+
+import keras
+from keras import layers
+
+from keras_hypernets.static.hyper_conv2d import HyperConv2D
+from keras_hypernets.static.kernel_bank import KernelBank
+from keras_hypernets.static.kernel_generator import KernelGenerator
+from keras_hypernets.validation import boolean, one_of, positive_integer
+
+GROUPS = 3
+STEM_FILTERS = 16
+
+
+def hyper_resnet(
+    depth: int,
+    width: int,
+    hyper: bool = True,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    classes: int = 10,
+    shortcut: str = "projection",
+    conv_bias: bool = False,
+    stem_norm: bool = False,
+    embedding_dim: int = 64,
+    tile_size: int = 16,
+    kernel_regularizer: keras.regularizers.Regularizer | str | None = None,
+    synchronized: bool = False,
+    name: str | None = None,
+) -> keras.Model:
+    """Makes a wide residual network, as in the paper's CIFAR-10 experiment (section 4.2).
+
+    A stem of 16 filters; three groups of (depth - 4) / 6 blocks with 16, 32 and 64 times `width`
+    filters, the second and third at half the resolution; batch norm, ReLU, global average and a
+    Dense layer of logits. A block is batch norm, ReLU, convolution, twice, beside a shortcut
+    ([Zagoruyko & Komodakis, 2016](https://arxiv.org/abs/1605.07146)). Convolutions of blocks are
+    3 x 3. With `hyper=True` one `KernelGenerator` writes all of their kernels, in one product; the
+    stem, the shortcuts and the logits have ordinary weights.
+
+        |             | 40-1    | hyper 40-1 | 40-2      | hyper 40-2 |
+        |-------------|---------|------------|-----------|------------|
+        | default     | 563,930 | 97,770     | 2,243,546 | 155,626    |
+        | the paper's | 562,762 | 96,602     | 2,235,530 | 147,610    |
+
+    are the trainable weights. The second row, with `shortcut="pad", conv_bias=True,
+    stem_norm=True`, rounds to the four figures of the paper, which does not say how it counts.
+
+    Args:
+        depth: 6n + 4 with n at least 1: 10, 16, 22, ..., number of convolutions along the way.
+        width: positive integer, factor of the filters.
+        hyper: whether the kernels of the blocks are generated. Default `True`.
+        input_shape: `(height, width, channels)` of the images, at least 4 x 4.
+        classes: positive integer, number of logits. Default 10.
+        shortcut: where a block changes the shape, `"projection"` (default) is a 1 x 1 convolution,
+            `"pad"` leaves out pixels and adds channels of zeros.
+        conv_bias: whether convolutions have a bias. Default `False`.
+        stem_norm: whether batch norm and ReLU follow the stem. Default `False`.
+        embedding_dim: size of the embeddings and of the generator's hidden layer. Default 64.
+        tile_size: channels of a tile, a divisor of 16. Default 16.
+        kernel_regularizer: for all kernels, generated ones too. Default `None`.
+        synchronized: whether batch norm takes its statistics over all devices. Default `False`.
+        name: name of the model. Default as in `"hyper_resnet_40_2"`, or `"resnet_40_2"`.
+
+    Returns:
+        A functional `keras.Model` from images `(batch, height, width, channels)`, about zero mean
+        and unit variance, to logits `(batch, classes)`.
+
+    Raises:
+        ValueError: for an argument out of its range.
+
+    Example:
+
+    >>> model = keras_hypernets.models.hyper_resnet(40, 1)
+    >>> sum(keras.ops.size(weight) for weight in model.trainable_weights)
+    97770
+    """
+    blocks, rest = divmod(positive_integer("depth", depth) - 4, 2 * GROUPS)
+    if rest or blocks < 1:
+        raise ValueError(
+            f"`depth` must be 6n + 4 with n at least 1: 10, 16, 22, ... Received: depth={depth}"
+        )
+    width, classes = positive_integer("width", width), positive_integer("classes", classes)
+    one_of("shortcut", shortcut, ("projection", "pad"))
+    for argument, value in (
+        ("hyper", hyper),
+        ("conv_bias", conv_bias),
+        ("stem_norm", stem_norm),
+        ("synchronized", synchronized),
+    ):
+        boolean(argument, value)
+    if STEM_FILTERS % positive_integer("tile_size", tile_size):
+        raise ValueError(
+            f"`tile_size` must be a divisor of {STEM_FILTERS}. Received: tile_size={tile_size}"
+        )
+    if len(input_shape) != 3 or min(input_shape[:2]) < 4:
+        raise ValueError(
+            "`input_shape` must be (height, width, channels) of at least 4 x 4. "
+            f"Received: input_shape={input_shape!r}"
+        )
+    options = {
+        "padding": "same",
+        "use_bias": conv_bias,
+        "kernel_regularizer": kernel_regularizer,
+        "data_format": "channels_last",
+    }
+    plain = partial(layers.Conv2D, kernel_initializer="he_normal", **options)
+    norm = partial(layers.BatchNormalization, -1, 0.9, 1e-5, synchronized=synchronized)
+    plan = _plan(blocks, width)
+    x = images = keras.Input(input_shape, name="images")
+
+    kernels = {}
+    if hyper:
+        tile = (3, 3, tile_size, tile_size)
+        generator = KernelGenerator(tile, embedding_dim, name="generator")
+        shapes = {name: (3, 3, *channels) for name, (*channels, _) in plan.items()}
+        kernels = KernelBank(generator, shapes, name="kernels")(images)
+
+    def norm_relu(x, name):
+        return layers.ReLU(name=f"{name}_relu")(norm(name=f"{name}_norm")(x))
+
+    def convolve(x, name):
+        _, filters, strides = plan[name]
+        if hyper:
+            return HyperConv2D(filters, 3, strides=strides, name=name, **options)(x, kernels[name])
+        return plain(filters, 3, strides, name=name)(x)
+
+    def block(x, name):
+        first, second = f"{name}_conv_1", f"{name}_conv_2"
+        inputs, filters, strides = plan[first]
+        straight = x
+        x = norm_relu(x, first)
+        if inputs != filters or strides > 1:
+            if shortcut == "projection":
+                straight = plain(filters, 1, strides, name=f"{name}_projection")(x)
+            else:
+                straight = straight[:, ::strides, ::strides]
+                straight = keras.ops.pad(straight, [[0, 0]] * 3 + [[0, filters - inputs]])
+        x = convolve(x, first)
+        x = convolve(norm_relu(x, second), second)
+        return layers.Add(name=f"{name}_sum")([x, straight])
+
+    x = plain(STEM_FILTERS, 3, name="stem")(x)
+    if stem_norm:
+        x = norm_relu(x, "stem")
+    for group in range(1, GROUPS + 1):
+        for number in range(1, blocks + 1):
+            x = block(x, f"group_{group}_block_{number}")
+    x = norm_relu(x, "last")
+    x = layers.GlobalAveragePooling2D(data_format="channels_last", name="average")(x)
+    logits = layers.Dense(classes, kernel_regularizer=kernel_regularizer, name="logits")(x)
+    default_name = f"{'hyper_' if hyper else ''}resnet_{depth}_{width}"
+    return keras.Model(images, logits, name=name or default_name)
+
+
+def _plan(blocks, width):
+    """Names of the convolutions of all blocks, in order, with their channels in, out and stride."""
+    plan, inputs = {}, STEM_FILTERS
+    for group in range(1, GROUPS + 1):
+        filters = STEM_FILTERS * 2 ** (group - 1) * width
+        for block in range(1, blocks + 1):
+            strides = 2 if group > 1 and block == 1 else 1
+            plan[f"group_{group}_block_{block}_conv_1"] = (inputs, filters, strides)
+            plan[f"group_{group}_block_{block}_conv_2"] = (filters, filters, 1)
+            inputs = filters
+    return plan

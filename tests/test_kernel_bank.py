@@ -1,0 +1,149 @@
+"""Kernels of many layers from one generator, in one product."""
+
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+from layer_test_case import LayerTestCase, randomize
+
+from keras_hypernets import HyperConv2D, HyperDense, KernelBank, KernelGenerator
+
+SHAPES = {"one": (3, 3, 4, 4), "two": (3, 3, 4, 8), "three": (3, 3, 8, 12)}
+
+
+def banked(**options):
+    images = keras.Input((9, 9, 4))
+    kernels = KernelBank(KernelGenerator((3, 3, 4, 4), 3), SHAPES, name="bank")(images)
+    x = images
+    for name, (*_, filters) in SHAPES.items():
+        x = HyperConv2D(filters, 3, name=name, **options)(x, kernels[name])
+    return keras.Model(images, x)
+
+
+def one_by_one():
+    generator = KernelGenerator((3, 3, 4, 4), 3)
+    layers = [HyperConv2D(filters, 3, generator, name=n) for n, (*_, filters) in SHAPES.items()]
+    return keras.Sequential([keras.Input((9, 9, 4)), *layers])
+
+
+class Bank(LayerTestCase):
+    def setUp(self):
+        super().setUp()
+        self.x = np.random.default_rng(0).standard_normal((2, 9, 9, 4)).astype("float32")
+
+    def test_is_what_layers_with_a_shared_generator_are(self):
+        model, layers = banked(), one_by_one()
+        randomize(model)
+        self.assertEqual(model.count_params(), layers.count_params())
+        bank, generator = model.get_layer("bank"), layers.layers[0].generator
+        pairs = list(zip(bank.generator.weights, generator.weights, strict=True))
+        for layer in layers.layers:
+            pairs.append((bank.embeddings[layer.name], layer.embedding))
+            pairs.append((model.get_layer(layer.name).bias, layer.bias))
+        self.assertLen(pairs, len(model.weights))
+        for ours, other in pairs:
+            other.assign(ours)
+        gradients = []
+        for one, weights in zip((model, layers), zip(*pairs, strict=True), strict=True):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.square(one(self.x)))
+            gradients.append(tape.gradient(loss, [weight.value for weight in weights]))
+        self.assertAllClose(model(self.x), layers(self.x), 1e-5, 1e-5)
+        for ours, other in zip(*gradients, strict=True):
+            self.assertAllClose(ours, other, 1e-4, 1e-3)
+        for layer in layers.layers:
+            self.assertAllClose(bank.kernels[layer.name], layer.kernel, 1e-6, 1e-6)
+
+    def test_generates_all_tiles_in_one_call(self):
+        model = banked()
+        calls = []
+        generator = model.get_layer("bank").generator
+        call = generator.call
+        generator.call = lambda rows: calls.append(rows.shape) or call(rows)
+        model(self.x)
+        self.assertEqual([tuple(shape) for shape in calls], [(1 + 2 + 6, 3)])
+
+    def test_kernels_start_with_the_variance_of_he(self):
+        found = {name: [] for name in SHAPES}
+        for seed in range(200):
+            keras.utils.set_random_seed(seed)
+            bank = KernelBank(KernelGenerator((3, 3, 4, 4), 16), SHAPES)
+            bank.build(None)
+            for name, kernel in bank.kernels.items():
+                found[name].append(np.var(kernel))
+        for name, (height, width, inputs, _) in SHAPES.items():
+            self.assertAllClose(np.mean(found[name]), 2 / (height * width * inputs), 0.1, 0)
+
+    def test_sharing_survives_everything(self):
+        """Files, clone_model, from_config and a bare JSON config."""
+        model = banked(kernel_regularizer="l2")
+        randomize(model)
+        folder = self.get_temp_dir()
+        model.save(os.path.join(folder, "bank.keras"))
+        model.save_weights(os.path.join(folder, "bank.weights.h5"))
+        again = keras.models.load_model(os.path.join(folder, "bank.keras"))
+        self.assertAllClose(again(self.x), model(self.x), 1e-6, 1e-6)
+        for other in (
+            keras.models.clone_model(model),
+            keras.Model.from_config(model.get_config()),
+            keras.models.model_from_json(model.to_json()),
+        ):
+            self.assertEqual(other.count_params(), model.count_params())
+            other.load_weights(os.path.join(folder, "bank.weights.h5"))
+            self.assertAllClose(other(self.x), model(self.x), 1e-6, 1e-6)
+
+    def test_one_generator_in_two_banks_and_a_layer(self):
+        generator = KernelGenerator((4, 4), 3)
+        x = inputs = keras.Input((8,))
+        for name in ("first", "second"):
+            kernel = KernelBank(generator, {"kernel": (8, 8)}, name=name)(inputs)["kernel"]
+            x = HyperDense(8, name=f"{name}_dense")(x, kernel)
+        model = keras.Model(inputs, HyperDense(4, generator)(x))
+        randomize(model)
+        path = os.path.join(self.get_temp_dir(), "two.keras")
+        model.save(path)
+        again = keras.models.load_model(path)
+        self.assertEqual(again.count_params(), model.count_params())
+        x = np.random.default_rng(0).standard_normal((2, 8))
+        self.assertAllClose(again(x), model(x), 1e-6, 1e-6)
+
+    def test_trains_under_mixed_precision_with_a_regularizer(self):
+        for policy in ("mixed_bfloat16", "mixed_float16"):
+            keras.config.set_dtype_policy(policy)
+            try:
+                model = banked(kernel_regularizer="l2")
+            finally:
+                keras.config.set_dtype_policy("float32")
+            model.compile("adam", "mse")
+            loss = model.train_on_batch(self.x, np.ones(model.compute_output_shape(self.x.shape)))
+            self.assertTrue(np.isfinite(loss))
+            self.assertLen(model.losses, 3)
+            self.assertEqual({loss.dtype for loss in model.losses}, {tf.float32})
+
+    def test_bad_input(self):
+        generator = KernelGenerator((3, 3, 4, 4), 3)
+        images = keras.KerasTensor((None, 9, 9, 4))
+
+        def conv(kernel_shape, *arguments):
+            return HyperConv2D(4, 3, *arguments)(images, keras.KerasTensor(kernel_shape))
+
+        for make, message in (
+            (lambda: KernelBank("small", SHAPES), "`generator` must be a KernelGenerator"),
+            (lambda: KernelBank(generator, {}), "`kernel_shapes` must name at least one kernel"),
+            (lambda: KernelBank(generator, {"odd": (3, 3, 4, 6)}), "kernel of odd must consist"),
+            (lambda: KernelBank(generator, SHAPES, dtype="float64"), "must have the dtype"),
+            (lambda: conv((3, 3, 4, 8)), "`kernel` must have the shape \\(3, 3, 4, 4\\)"),
+            (lambda: conv((3, 3, 4, 4), generator), "there must be no `generator` beside it"),
+        ):
+            with self.assertRaisesRegex(ValueError, message):
+                make()
+        layer = HyperConv2D(4, 3)
+        layer(images)
+        with self.assertRaisesRegex(ValueError, "in every call or in none"):
+            layer(self.x, np.ones((3, 3, 4, 4)))
+        model = banked()
+        with self.assertRaisesRegex(AttributeError, "kernel of one is an input"):
+            model.get_layer("one").kernel  # noqa: B018
+        with self.assertRaisesRegex(AttributeError, "no kernels before it is built"):
+            KernelBank(generator, SHAPES).kernels  # noqa: B018
