@@ -1,6 +1,6 @@
 """Hypernetworks for Keras: layers whose weights are the output of a smaller network."""
 
-from keras_hypernets import converters, export, initializers, models
+from keras_hypernets import converters, export, initializers, models, plots
 from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.hyper_gru_cell import HyperGRUCell
 from keras_hypernets.dynamic.hyper_lstm import HyperLSTM
@@ -29,4 +29,5 @@ __all__ = [
     "export",
     "initializers",
     "models",
+    "plots",
 ]

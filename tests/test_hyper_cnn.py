@@ -19,6 +19,15 @@ class HyperCNN(LayerTestCase):
         model = hyper_cnn(input_shape=(32, 20, 3), classes=7)
         self.assertEqual(tuple(model(np.zeros((2, 32, 20, 3))).shape), (2, 7))
 
+    def test_images_are_channels_last_whatever_keras_is_set_to(self):
+        keras.config.set_image_data_format("channels_first")
+        try:
+            for hyper in (True, False):
+                model = hyper_cnn(hyper=hyper)
+                self.assertEqual(tuple(model(np.zeros((2, 28, 28, 1))).shape), (2, 10))
+        finally:
+            keras.config.set_image_data_format("channels_last")
+
     def test_learns(self):
         keras.utils.set_random_seed(0)
         images = np.random.default_rng(0).random((40, 8, 8, 1)) * 0.2

@@ -94,6 +94,15 @@ class HyperResNet(tf.test.TestCase):
             expected = sum(np.sum(np.square(kernel)) for kernel in kernels)
             self.assertAllClose(sum(model.losses), expected, 1e-5)
 
+    def test_images_are_channels_last_whatever_keras_is_set_to(self):
+        keras.config.set_image_data_format("channels_first")
+        try:
+            for hyper in (True, False):
+                model = hyper_resnet(10, 1, hyper=hyper)
+                self.assertEqual(tuple(model(np.zeros((2, 32, 32, 3))).shape), (2, 10))
+        finally:
+            keras.config.set_image_data_format("channels_last")
+
     def test_learns(self):
         keras.utils.set_random_seed(0)
         rng = np.random.default_rng(0)

@@ -96,6 +96,10 @@ class Layers(LayerTestCase):
             lambda: HyperConv2D(5, 3, embedding_dim=3, padding="same"), (2, 6, 6, 4), 236
         )
 
+    def test_grouped_hyper_conv2d(self):
+        # projection 3*2*3 + 2*3, output (3+1)*9*6, z 3, bias 6
+        self.check_layer(lambda: HyperConv2D(6, 3, None, 3, groups=2, strides=2), (2, 6, 6, 4), 249)
+
     def test_hyper_dense(self):
         # projection 3*4*3 + 4*3, output (3+1)*5, z 3, bias 5
         self.check_layer(lambda: HyperDense(5, embedding_dim=3), (2, 6, 4), 76)
@@ -125,9 +129,16 @@ class Layers(LayerTestCase):
             self.assertAllClose(layer(x), plain(x), 1e-5, 1e-5)
 
     def test_channels_first_is_the_transposed_channels_last(self):
-        if not tf.config.list_physical_devices("GPU"):
-            layer = HyperConv2D(6, 3, data_format="channels_first")
-            self.assertEqual(tuple(layer(keras.KerasTensor((2, 4, 9, 8))).shape), (2, 6, 7, 6))
+        last = HyperConv2D(6, 3, strides=2, groups=2)
+        first = HyperConv2D(6, 3, strides=2, groups=2, data_format="channels_first")
+        x = np.random.default_rng(0).standard_normal((2, 9, 8, 4)).astype("float32")
+        last(x)
+        symbolic = first(keras.KerasTensor((2, 4, 9, 8)))
+        randomize(last)
+        first.set_weights(last.get_weights())
+        found, expected = first(x.transpose(0, 3, 1, 2)), last(x)
+        self.assertEqual(tuple(found.shape), symbolic.shape)
+        self.assertAllClose(np.transpose(found, (0, 2, 3, 1)), expected, 1e-5, 1e-5)
 
     def test_is_the_plain_dense_layer_with_its_kernel(self):
         x = np.random.default_rng(0).standard_normal((2, 5, 4)).astype("float32")

@@ -44,14 +44,15 @@ def hyper_cnn(
             "`input_shape` must be (height, width, channels) of at least 4 x 4. "
             f"Received: input_shape={input_shape!r}"
         )
-    convolution = {"padding": "same", "activation": "relu", "name": "conv_2"}
+    channels_last = {"data_format": "channels_last"}
+    options = {"padding": "same", "activation": "relu", **channels_last}
     x = images = keras.Input(input_shape, name="images")
-    x = keras.layers.Conv2D(16, 7, padding="same", activation="relu", name="conv_1")(x)
-    x = keras.layers.MaxPooling2D(name="pool_1")(x)
+    x = keras.layers.Conv2D(16, 7, name="conv_1", **options)(x)
+    x = keras.layers.MaxPooling2D(name="pool_1", **channels_last)(x)
     if hyper:
-        x = HyperConv2D(16, 7, embedding_dim=4, **convolution)(x)
+        x = HyperConv2D(16, 7, embedding_dim=4, name="conv_2", **options)(x)
     else:
-        x = keras.layers.Conv2D(16, 7, **convolution)(x)
-    x = keras.layers.MaxPooling2D(name="pool_2")(x)
+        x = keras.layers.Conv2D(16, 7, name="conv_2", **options)(x)
+    x = keras.layers.MaxPooling2D(name="pool_2", **channels_last)(x)
     logits = keras.layers.Dense(classes, name="logits")(keras.layers.Flatten(name="flatten")(x))
     return keras.Model(images, logits, name=name or ("hyper_cnn" if hyper else "cnn"))

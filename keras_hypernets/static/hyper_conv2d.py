@@ -139,9 +139,9 @@ class HyperConv2D(GeneratedKernelLayer):
 
     def compute_output_shape(self, inputs_shape, kernel_shape=None):
         channels = inputs_shape[-1 if self.data_format == "channels_last" else 1]
-        kernel_shape = (*self.kernel_size, channels // self.groups, self.filters)
-        inputs, kernel = keras.KerasTensor(inputs_shape), keras.KerasTensor(kernel_shape)
-        return self.convolve(inputs, kernel).shape
+        # Groups do not change the shape, and `ops.conv` takes none with symbolic tensors.
+        kernel = keras.KerasTensor((*self.kernel_size, channels, self.filters))
+        return self.convolve(keras.KerasTensor(inputs_shape), kernel).shape
 
     def get_config(self):
         return {

@@ -1,0 +1,125 @@
+"""Pictures of kernels, generated or not; needs matplotlib."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from keras_hypernets.validation import positive_integer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LINES = "#0072B2"  # no grey, so that lines differ from weights
+
+
+def plot_filters(model_or_kernel: Any, channels: int = 16) -> "Figure":
+    """Draws the kernels of 2D convolutions as grids of filters, as in figure 2 of the paper.
+
+    One panel for each kernel `(height, width, in, out)`, with the layer's name and the shape as its
+    title. In a panel, every row is an input channel and every column an output channel, from the
+    top left. Black and white are minus and plus the largest absolute value of this kernel, as
+    written below its panel; middle grey is zero. NaN and infinity have the colour of the lines.
+
+    Of a model are drawn, each once: the `kernel` of `HyperConv2D`, `keras.layers.Conv2D`,
+    `DepthwiseConv2D` and any other layer with a `kernel_size` and a kernel of rank 4 (that of
+    `Conv2DTranspose`, `(height, width, out, in)` in Keras, in the order of the others); and the
+    `kernels` of rank 4 of a `KernelBank`. Kernels of dense layers are left out.
+
+    Args:
+        model_or_kernel: a built model or layer, with the models and layers inside it, or one kernel
+            `(height, width, in, out)`: array, tensor or variable.
+        channels: positive integer; of each kernel only the first so many input channels and as many
+            output channels are drawn, and the title says so. Default 16.
+
+    Returns:
+        A `matplotlib.figure.Figure`, to be saved with `figure.savefig("filters.png")`.
+
+    Raises:
+        ValueError: for an argument out of its range, or if there is no such kernel to draw.
+
+    Example:
+
+    >>> figure = keras_hypernets.plots.plot_filters(keras_hypernets.models.hyper_cnn())
+    >>> [axes.get_title() for axes in figure.axes]
+    ['conv_1 (7, 7, 1, 16)', 'conv_2 (7, 7, 16, 16)']
+
+    Reference:
+        [Ha et al., 2016](https://arxiv.org/abs/1609.09106), figure 2.
+    """
+    from matplotlib.figure import Figure  # not pyplot, which may look for a screen
+
+    channels = positive_integer("channels", channels)
+    kernels = _kernels_to_draw(model_or_kernel)
+    columns = round(math.sqrt(len(kernels)))
+    # A panel is as wide as its column and at most as high as wide.
+    pictures = [_picture(kernel[:, :, :channels, :channels]) for _, kernel in kernels]
+    tallness = [min(picture.shape[0] / picture.shape[1], 1) for picture in pictures]
+    rows = [max(tallness[n : n + columns]) for n in range(0, len(kernels), columns)]
+    size = (5 * columns + 0.5, 5 * sum(rows) + 0.8 * len(rows) + 0.3)
+    figure = Figure(size, dpi=150, layout="constrained")
+    grid = figure.add_gridspec(len(rows), columns, height_ratios=rows)
+    for n, ((name, kernel), picture) in enumerate(zip(kernels, pictures, strict=True)):
+        height, width, inputs, outputs = kernel.shape
+        title = f"{name} {kernel.shape}"
+        sizes = {"input": inputs, "output": outputs}.items()
+        cut = [f"{channels} of {size} {side} channels" for side, size in sizes if size > channels]
+        if cut:
+            title += f"\nfirst {' and '.join(cut)}"
+        limit = np.abs(kernel[np.isfinite(kernel)]).max(initial=0) or 1.0
+        axes = figure.add_subplot(grid[n], facecolor=LINES)
+        axes.imshow(picture, cmap="gray", vmin=-limit, vmax=limit)
+        axes.set_xticks(np.arange(width, picture.shape[1], width) - 0.5, labels=[])
+        axes.set_yticks(np.arange(height, picture.shape[0], height) - 0.5, labels=[])
+        axes.tick_params(length=0)
+        axes.grid(color=LINES, linewidth=min(2, 24 / min(channels, max(inputs, outputs))))
+        axes.set_title(title, fontsize="medium")
+        axes.set_xlabel(f"black {-limit:.3g}, white {limit:.3g}", fontsize="small")
+    figure.supxlabel("output channels", fontsize="medium")
+    figure.supylabel("input channels", fontsize="medium")
+    return figure
+
+
+def _picture(kernel: np.ndarray) -> np.ndarray:
+    """Puts the filters side by side: a row for each input, a column for each output channel."""
+    height, width, inputs, outputs = kernel.shape
+    return kernel.transpose(2, 0, 3, 1).reshape(inputs * height, outputs * width)
+
+
+def _kernels_to_draw(model_or_kernel: Any) -> list[tuple[str, np.ndarray]]:
+    shape = getattr(model_or_kernel, "shape", ())
+    received = f"{type(model_or_kernel).__name__} of shape {tuple(shape)}"
+    kernels = [("kernel", model_or_kernel)] if len(shape) == 4 else []
+    if isinstance(model_or_kernel, keras.Layer):
+        own_name = model_or_kernel.name
+        received = f"{own_name} (built={model_or_kernel.built})"
+        found = _kernels_within(model_or_kernel, own_name, set())
+        kernels = [(name.removeprefix(f"{own_name}/"), kernel) for name, kernel in found]
+    if not kernels:
+        raise ValueError(
+            "`model_or_kernel` must be a built model or layer with kernels of 2D convolutions, or "
+            f"one kernel (height, width, in, out). Received: {received}"
+        )
+    return [(name, keras.ops.convert_to_numpy(kernel)) for name, kernel in kernels]
+
+
+def _kernels_within(layer: keras.Layer, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yields names, with those of the enclosing layers, and kernels of rank 4."""
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    # Without a value: unbuilt, or the kernel comes with each call from a layer with `kernels`.
+    kernel = getattr(layer, "kernel", None) if hasattr(layer, "kernel_size") else None
+    if isinstance(layer, keras.layers.Conv2DTranspose) and kernel is not None:
+        kernel = keras.ops.swapaxes(kernel, 2, 3)
+    found, made = [(name, kernel)], getattr(layer, "kernels", None)
+    if isinstance(made, dict):
+        found += [(f"{name}/{key}", one) for key, one in made.items()]
+    yield from ((path, one) for path, one in found if one is not None and len(one.shape) == 4)
+    # Only models have a public list of the layers they are made of.
+    attributes = keras.tree.flatten(list(vars(layer).values()))
+    for part in layer.layers if isinstance(layer, keras.Model) else attributes:
+        if isinstance(part, keras.Layer):
+            yield from _kernels_within(part, f"{name}/{part.name}", seen)
