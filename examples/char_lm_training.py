@@ -14,6 +14,7 @@ import char_lm_evaluation as evaluation
 import datasets
 import keras
 import numpy as np
+import outputs
 
 from keras_hypernets import export, models
 
@@ -63,13 +64,12 @@ class Run:
         portable = build(options, text.vocabulary)  # reads batches of any size, from any states
         self.prompt = text.validation[:40] if options.prompt is None else options.prompt
         evaluation.check_prompt(portable, self.prompt)
-        training.prepare_output(self.output, options.resume)
-        self.best = BestModel(
-            portable,
-            datasets.encode(text.validation, text.vocabulary),
-            self.output / "best.keras",
+        outputs.prepare_output(self.output, options.resume)
+        validation = Validation(portable, datasets.encode(text.validation, text.vocabulary))
+        self.best = training.BestModel(
+            portable, self.output / "best.keras", "val_bits_per_character"
         )
-        self.callbacks = [self.best, *learning_rate_schedule(options)]
+        self.callbacks = [validation, self.best, *learning_rate_schedule(options)]
         self.checkpoint = training.ExactCheckpoint(
             self.output,
             {name: value for name, value in self.settings.items() if name not in MAY_CHANGE},
@@ -128,10 +128,10 @@ class Run:
             "sample": sample,
             "history": history,
         }
-        training.save_json(self.output / "results.json", results)
-        training.save_learning_curves(
+        outputs.save_json(self.output / "results.json", results)
+        outputs.save_learning_curves(
             self.output / "curve.png",
-            {options.cell: history},
+            {options.cell: [history]},
             "bits_per_character",
             "bits per character",
         )
@@ -186,24 +186,22 @@ class CarriedStates(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class BestModel(keras.callbacks.Callback):
-    """Evaluates the validation text after each epoch and keeps the best model so far in a file.
+class Validation(keras.callbacks.Callback):
+    """Adds the bits per character of the validation text to the logs.
 
     The text is read in contiguous streams side by side, which is quick: every character is
     predicted once, but for the first and a rest that does not fill the last batch.
 
     Args:
-        portable: the model to evaluate and save: as the one in training, but for any batch size.
+        portable: the model to evaluate: as the one in training, but for any batch size. It gets
+            the weights of the one in training.
         ids: the validation text.
-        path: the `.keras` file.
     """
 
-    def __init__(self, portable: keras.Model, ids: np.ndarray, path: Path):
+    def __init__(self, portable: keras.Model, ids: np.ndarray):
         super().__init__()
         self.portable = portable
         self.reader = evaluation.reader_of(portable)
-        self.path = path
-        self.best = math.inf
         length = min(100, len(ids) - 1)
         streams = min(VALIDATION_STREAMS, (len(ids) - 1) // length)
         self.streams = batching.Streams(ids, streams, length)
@@ -211,8 +209,4 @@ class BestModel(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.portable.set_weights(self.model.get_weights())
         batches = map(self.streams.batch, range(self.streams.steps_per_pass))
-        logs["val_bits_per_character"] = bits = evaluation.mean_bits(self.reader, batches)
-        if bits < self.best:
-            self.best = bits
-            with training.replacing(self.path) as unfinished:
-                self.portable.save(unfinished)
+        logs["val_bits_per_character"] = evaluation.mean_bits(self.reader, batches)

@@ -17,7 +17,8 @@ class ArgumentParser(argparse.ArgumentParser):
     def option(self, name: str, kind: Callable, default: object, text: str, **settings) -> None:
         """Adds an option whose help ends with its default, if it has one."""
         if default is not None:
-            text += f" (default: {str(default).replace('%', '%%')})"
+            shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else default
+            text += f" (default: {str(shown).replace('%', '%%')})"
         self.add_argument(name, type=kind, default=default, help=text, **settings)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import char_lm
 import command_line
-import training  # before Keras, so that TensorFlow starts without its notes
 
 # isort: split
 import char_lm_training
 import datasets
+import outputs
 
 HYPER_LSTM = "--cell hyper_lstm --units 160 --hyper-units 32 --embedding-dim 8".split()
 TRAINING = """--batch-size 32 --sequence-length 100 --steps-per-epoch 250 --patience 0
@@ -36,11 +36,11 @@ def main(arguments: list[str] | None = None) -> None:
     print(text.description)
     cells = {"HyperLSTM": HYPER_LSTM, "LSTM": lstm_of_equal_size(text.vocabulary)}
     results = {name: train(cell, output / name.lower()) for name, cell in cells.items()}
-    histories = {name: result["history"] for name, result in results.items()}
-    training.save_learning_curves(
+    histories = {name: [result["history"]] for name, result in results.items()}
+    outputs.save_learning_curves(
         output / "curves.png", histories, "bits_per_character", "bits per character"
     )
-    training.save_json(output / "results.json", results)
+    outputs.save_json(output / "results.json", results)
     print_comparison(results)
     print(f"\nWhat the HyperLSTM writes:\n\n{results['HyperLSTM']['sample']}\n")
     print(f"plot        {output / 'curves.png'}\nresults     {output / 'results.json'}")

@@ -1,14 +1,15 @@
-"""What the examples share: files that are whole or absent, exact resume, records of a run."""
+"""What the examples share: exact resume, the best model, records of a run."""
 
 import contextlib
 import json
 import math
 import os
 import platform
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from outputs import CHECKPOINT, replacing
 
 
 @contextlib.contextmanager
@@ -30,108 +31,11 @@ with _native_stderr_hidden():
     import keras
     import numpy as np
     import tensorflow as tf
-    from matplotlib.figure import Figure  # not pyplot, which may look for a screen
 
     import keras_hypernets
 
-UNFINISHED = ".unfinished-"
-CHECKPOINT = "checkpoint.npz"
-
 # What callbacks count with: Keras' ReduceLROnPlateau and EarlyStopping, and our own.
 COUNTERS = ("best", "wait", "cooldown_counter")
-
-
-# Files
-
-
-@contextlib.contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
-    """Gives a path beside `path` to write to, and renames it to `path` once it is written.
-
-    Whoever reads `path` sees the old file or the new one, whenever the writer is killed.
-    """
-    path = Path(path)
-    unfinished = path.with_name(UNFINISHED + path.name)
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-
-
-def save_json(path: Path, value: object) -> None:
-    """Writes JSON that people can read."""
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    with replacing(path) as unfinished:
-        unfinished.write_text(f"{text}\n", "utf-8")
-
-
-def _finite(value: object) -> object:
-    """Puts None for what is no number in JSON, NaN and infinity."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def prepare_output(folder: Path, resume: bool) -> None:
-    """Makes the folder of a run, so that what cannot be written is known before any work.
-
-    Raises:
-        ValueError: if the folder cannot be written, or holds a run that is not to be resumed.
-    """
-    if (folder / CHECKPOINT).exists() and not resume:
-        raise ValueError(
-            "`--output` holds a run: continue it with --resume, or name another folder. "
-            f"Received: --output {folder}"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(UNFINISHED + "*"):  # of a run that was killed while writing
-            if leftover.is_file():
-                leftover.unlink()
-        for leftover in folder.glob(".export-*"):
-            shutil.rmtree(leftover)
-        trial = folder / f"{UNFINISHED}trial"
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"`--output` must be a folder that can be written. Received: --output {folder} "
-            f"({error.strerror})"
-        ) from error
-
-
-def save_learning_curves(
-    path: Path, histories: dict[str, list[dict]], metric: str, y_label: str
-) -> None:
-    """Draws training (dashed) and validation (solid) of one or more runs over the steps.
-
-    Args:
-        path: PNG file to write.
-        histories: by the name of a run, the `history` of its `ExactCheckpoint`.
-        metric: drawn are `metric` and `val_` + `metric`.
-        y_label: the metric's name for people, with its unit.
-    """
-    colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's, safe for all eyes
-    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    for (name, history), colour in zip(histories.items(), colours, strict=False):
-        steps = [record["step"] for record in history]
-        for key, part, style in ((f"val_{metric}", "validation", "-"), (metric, "training", "--")):
-            values = [record[key] for record in history]
-            axes.plot(steps, values, style, color=colour, marker=".", label=f"{name}, {part}")
-    axes.set_xlabel("training steps")
-    axes.set_ylabel(y_label)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished)
-
-
-# Exact resume
 
 
 class ExactCheckpoint(keras.callbacks.Callback):
@@ -252,6 +156,29 @@ class ExactCheckpoint(keras.callbacks.Callback):
         stateful = [layer for layer in self.model.layers if getattr(layer, "stateful", False)]
         states = keras.tree.flatten([layer.states for layer in stateful])
         return [*self.model.variables, *self.model.optimizer.variables, *states]
+
+
+class BestModel(keras.callbacks.Callback):
+    """Keeps the best model so far in a file.
+
+    Args:
+        portable: the model to save, which has the weights of the model in training by then.
+        path: the `.keras` file.
+        metric: name in the logs; less is better.
+    """
+
+    def __init__(self, portable: keras.Model, path: Path, metric: str):
+        super().__init__()
+        self.portable = portable
+        self.path = path
+        self.metric = metric
+        self.best = math.inf
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs[self.metric] < self.best:
+            self.best = logs[self.metric]
+            with replacing(self.path) as unfinished:
+                self.portable.save(unfinished)
 
 
 def milliseconds_per_step(history: list[dict]) -> float:

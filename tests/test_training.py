@@ -1,11 +1,8 @@
 import json
-import sys
 
-import command_line
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 import training
 
 
@@ -109,48 +106,6 @@ class TestExactCheckpoint:
                 training.ExactCheckpoint(saved, {}, [], resume=True)
 
 
-class TestFiles:
-    def test_a_failed_write_leaves_the_old_file(self, tmp_path):
-        path = tmp_path / "results.json"
-        training.save_json(path, {"ä": 1})
-        with pytest.raises(TypeError):
-            training.save_json(path, {"ä": {1, 2}})
-        with pytest.raises(RuntimeError), training.replacing(path) as unfinished:
-            unfinished.write_text("half")
-            assert json.loads(path.read_text("utf-8")) == {"ä": 1}
-            raise RuntimeError
-        assert json.loads(path.read_text("utf-8")) == {"ä": 1}
-        assert list(tmp_path.iterdir()) == [path]
-
-    def test_prepare_output(self, tmp_path):
-        folder = tmp_path / "a" / "b"
-        training.prepare_output(folder, resume=False)
-        assert list(folder.iterdir()) == []
-        (folder / training.CHECKPOINT).touch()
-        (folder / f"{training.UNFINISHED}best.keras").touch()
-        with pytest.raises(ValueError, match="holds a run"):
-            training.prepare_output(folder, resume=False)
-        training.prepare_output(folder, resume=True)
-        assert [path.name for path in folder.iterdir()] == [training.CHECKPOINT]
-
-    def test_an_output_that_cannot_be_written(self, tmp_path):
-        (tmp_path / "file").touch()
-        for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
-            with pytest.raises(ValueError, match="`--output` must be a folder that can be written"):
-                training.prepare_output(folder, resume=False)
-
-    def test_learning_curves(self, tmp_path):
-        history = [
-            {"step": 10, "loss": 2.0, "val_loss": 2.5},
-            {"step": 20, "loss": 1, "val_loss": 2},
-        ]
-        path = tmp_path / "curve.png"
-        histories = {"one": history, "other": history[:1]}
-        training.save_learning_curves(path, histories, "loss", "loss (nats)")
-        assert path.read_bytes().startswith(b"\x89PNG")
-        assert list(tmp_path.iterdir()) == [path]
-
-
 def test_milliseconds_per_step_leaves_compilation_out():
     history = [{"step": 10, "seconds": 9.0}, {"step": 20, "seconds": 0.5}]
     assert training.milliseconds_per_step(history) == pytest.approx(50)
@@ -164,59 +119,3 @@ def test_environment_is_json():
     assert json.loads(json.dumps(record)) == record
     assert record["versions"]["keras"] == keras.__version__
     assert record["machine"]["cpu"]
-
-
-class TestCommandLine:
-    @pytest.mark.parametrize(
-        ("error", "expected"),
-        [
-            (ValueError("bad\n  value"), "bad value"),
-            (OSError(28, "No space", "x"), "[Errno 28] No space: 'x'"),
-            (tf.errors.ResourceExhaustedError(None, None, "disk full"), "disk full"),
-            (
-                ImportError("no x"),
-                "no x (pip install '.[examples]' installs what the examples need)",
-            ),
-        ],
-    )
-    def test_errors_of_users_are_one_line(self, error, expected, capsys, monkeypatch):
-        def main():
-            raise error
-
-        monkeypatch.setattr(sys, "argv", ["/a/b.py", "train"])
-        with pytest.raises(SystemExit) as caught:
-            command_line.run(main)
-        assert caught.value.code == 2
-        assert capsys.readouterr() == ("", f"b.py: error: {expected}\n")
-        monkeypatch.setattr(sys, "argv", ["b.py", "train", "--traceback"])
-        with pytest.raises(type(error)):
-            command_line.run(main)
-
-    def test_other_errors_are_bugs(self):
-        with pytest.raises(ZeroDivisionError):
-            command_line.run(lambda: 1 / 0)
-
-    @pytest.mark.parametrize(
-        ("kind", "good", "bad"),
-        [
-            (command_line.positive_integer, "1", ["0", "-1", "1.5", "x", ""]),
-            (command_line.count, "0", ["-1", "0.5"]),
-            (command_line.seed, "0", ["-1", "2147483648", "1e3"]),
-            (command_line.rate, "0", ["1", "-0.1", "nan", "x"]),
-            (command_line.factor, "1", ["0", "1.1", "nan"]),
-            (command_line.positive, "0.1", ["0", "inf", "nan", "-1"]),
-            (command_line.at_least_zero, "0", ["-1", "inf", "nan"]),
-        ],
-    )
-    def test_types(self, kind, good, bad, capsys):
-        parser = command_line.ArgumentParser(prog="p")
-        parser.option("--size", kind, None, "of it")
-        assert parser.parse_args(["--size", good]).size == float(good)
-        for text in bad:
-            with pytest.raises(SystemExit) as caught:
-                parser.parse_args([f"--size={text}"])
-            assert caught.value.code == 2
-            error = capsys.readouterr().err
-            assert error.count("\n") == 1
-            assert error.startswith("p: error: argument --size: must be a")
-            assert f"Received: {text} (" in error

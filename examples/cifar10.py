@@ -1,0 +1,143 @@
+"""The paper's CIFAR-10 experiment: residual networks with and without generated kernels.
+
+    python examples/cifar10.py --depth 16 --width 1 --steps 14040    # small: 40 epochs
+    python examples/cifar10.py --depth 40 --width 2                  # the paper's, for a GPU
+
+In one network a small generator writes the kernels of all blocks. HyperNetworks (Ha et al., 2016),
+section 4.2: https://arxiv.org/abs/1609.09106.
+"""
+
+import argparse
+import math
+from functools import partial
+from pathlib import Path
+
+import image_comparison
+from command_line import ArgumentParser, at_least_zero, positive_integer, run
+
+# The paper's learning rates, each up to a step (A.3.2); plain networks as Zagoruyko & Komodakis.
+SCHEDULES = {
+    "hyper": {168_000: 0.002, 336_000: 0.001, 504_000: 0.0002, 672_000: 0.00005},
+    "plain": {28_000: 0.1, 56_000: 0.02, 84_000: 0.004, 112_000: 0.0008, 140_000: 0.00016},
+}
+# Of the training images' red, green and blue, 0 to 255: https://arxiv.org/abs/1605.07146's code.
+MEAN = (125.3, 123.0, 113.9)
+DEVIATION = (63.0, 62.1, 66.7)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads a command line, `sys.argv` unless given."""
+    parser = ArgumentParser(prog="cifar10.py", description=__doc__.splitlines()[0])
+    parser.option("--depth", positive_integer, 40, "6n + 4 layers")
+    parser.option("--width", positive_integer, 2, "factor of the filters")
+    parser.option(
+        "--steps",
+        positive_integer,
+        None,
+        "training steps; the steps at which the learning rate changes are scaled with them "
+        "(default: the paper's, 672000 for hyper and 140000 for plain)",
+    )
+    parser.option(
+        "--weight-decay", at_least_zero, 5e-4, "factor of half the squared norm of all kernels"
+    )
+    parser.option(
+        "--precision",
+        str,
+        "float32",
+        "of Keras' layers",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    )
+    parser.add_argument(
+        "--sync-batch-norm",
+        action="store_true",
+        help="with several GPUs, take batch norm's statistics over all of them",
+    )
+    parser.add_argument(
+        "--jit-compile",
+        action=argparse.BooleanOptionalAction,
+        help="compile training with XLA (default: as Keras decides)",
+    )
+    image_comparison.add_options(parser, "128", "runs/cifar10")
+    options = parser.parse_args(arguments)
+    options.batch_size = options.batch_size or 128
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Trains the networks, as far as that is not done, and prints how they compare."""
+    options = parse(arguments)
+    import image_datasets  # here, since TensorFlow takes seconds to load
+
+    data = image_datasets.load_images("cifar10")
+    print(data.description)
+    results = image_comparison.compare(options, partial(make_run, options, data))
+    image_comparison.print_table(results)
+    image_comparison.print_outputs(options)
+
+
+def make_run(options: argparse.Namespace, data, network: str, seed: int, output: Path):
+    """Makes the run of one network and seed."""
+    import image_batching
+    import image_training
+
+    paper_steps = max(SCHEDULES[network])
+    steps = options.steps or paper_steps
+    steps_per_pass = len(data.train[0]) // options.batch_size
+    described = ("depth", "width", "weight_decay", "precision", "sync_batch_norm")
+    return image_training.Run(
+        partial(make_model, options, network == "hyper", data),
+        partial(make_optimizer, network, steps / paper_steps),
+        data,
+        image_batching.crop_and_flip,
+        settings={
+            "network": network,
+            "steps": steps,
+            **{name: getattr(options, name) for name in described},
+        },
+        output=output,
+        batch_size=options.batch_size,
+        epochs=math.ceil(steps / max(steps_per_pass, 1)),
+        seed=seed,
+        resume=options.resume,
+        jit_compile="auto" if options.jit_compile is None else options.jit_compile,
+    )
+
+
+def make_model(options: argparse.Namespace, hyper: bool, data):
+    """Makes the network, from images of 0 to 255 to logits in float32."""
+    import keras
+
+    from keras_hypernets import models
+
+    keras.config.set_dtype_policy(options.precision)
+    images = keras.Input(data.image_shape, dtype="uint8", name="images")
+    network = models.hyper_resnet(
+        options.depth,
+        options.width,
+        hyper,
+        data.image_shape,
+        data.classes,
+        # Weight decay is the gradient of half the squared norm, Keras' L2 has no half.
+        kernel_regularizer=keras.regularizers.L2(options.weight_decay / 2),
+        synchronized=options.sync_batch_norm,
+    )
+    variance = [deviation**2 for deviation in DEVIATION]
+    logits = network(keras.layers.Normalization(mean=MEAN, variance=variance)(images))
+    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
+    return keras.Model(images, logits, name=f"{network.name}_classifier")
+
+
+def make_optimizer(network: str, scale: float):
+    """Makes the optimizer of the paper, with `scale` times as many steps."""
+    import keras
+
+    schedule = SCHEDULES[network]
+    boundaries = [round(step * scale) for step in schedule][:-1]
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [*schedule.values()])
+    if network == "hyper":
+        return keras.optimizers.Adam(rate)
+    return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,102 @@
+"""What `mnist.py` and `cifar10.py` share: a network with generated kernels beside a plain one."""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+from command_line import ArgumentParser, positive_integer, seed
+
+NETWORKS = ("hyper", "plain")
+
+
+def add_options(parser: ArgumentParser, batch_size: str, output: str) -> None:
+    """Adds the options that say which networks are trained and where results go."""
+    parser.option(
+        "--batch-size", positive_integer, None, f"images in a step (default: {batch_size})"
+    )
+    parser.option("--networks", str, NETWORKS, "which to train", nargs="+", choices=NETWORKS)
+    parser.option("--seeds", seed, [0], "one run of each network for each seed", nargs="+")
+    parser.option("--output", str, output, "folder for everything that is written")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the runs in --output as if they had not been stopped, or begin them",
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose")
+
+
+def compare(options: argparse.Namespace, make_run: Callable) -> dict[str, list[dict]]:
+    """Trains each network with each seed, as far as that is not done, and writes all results.
+
+    Args:
+        options: those of `add_options`.
+        make_run: makes the `image_training.Run` of a network and a seed, to write to a folder.
+
+    Returns:
+        For each network the results of its runs.
+    """
+    import outputs  # here, since mistakes on the command line should show at once
+
+    output = Path(options.output)
+    results = {network: [] for network in options.networks}
+    for number in dict.fromkeys(options.seeds):
+        for network in results:
+            run = make_run(network, number, output / f"{network}-{number}")
+            result = outputs.read_results(run.output) if run.finished else None
+            if result is None:  # else the test images have been read already
+                run.fit()
+                result = run.report()
+            error = result["error"]
+            print(
+                f"{network}, seed {number}: validation error {error['validation']:.2f} %, test "
+                f"error {error['test']:.2f} % at epoch {result['best_epoch']} of "
+                f"{result['epochs']}"
+            )
+            results[network].append(result)
+    outputs.save_json(output / "results.json", results)
+    histories = {name: [run["history"] for run in runs] for name, runs in results.items()}
+    outputs.save_learning_curves(
+        output / "curves.png", histories, "error", "error, %", logarithmic=True
+    )
+    return results
+
+
+def print_table(results: dict[str, list[dict]], **columns: dict[str, str]) -> None:
+    """Prints for each network its size, mean errors, time, and the test error of each seed.
+
+    Args:
+        results: what `compare` returns.
+        **columns: more columns: for each heading the entry of each network.
+    """
+    table = []
+    for network, runs in results.items():
+        validation, test = ([run["error"][part] for run in runs] for part in ("validation", "test"))
+        minutes = statistics.mean(run["wall_seconds"] for run in runs) / 60
+        table.append(
+            {
+                "network": network,
+                "weights": f"{runs[0]['parameters']:,}",
+                **{heading: column[network] for heading, column in columns.items()},
+                "validation error, %": f"{statistics.mean(validation):.2f}",
+                "test error, %": f"{statistics.mean(test):.2f}",
+                "of each seed": ", ".join(f"{error:.2f}" for error in test),
+                "ms per step": f"{statistics.median(x['milliseconds_per_step'] for x in runs):.0f}",
+                "minutes": f"{minutes:.1f}",
+            }
+        )
+    widths = {name: max(len(name), *(len(row[name]) for row in table)) for name in table[0]}
+    print()
+    for row in ({name: name for name in widths}, *table):
+        print("  ".join(f"{row[name]:>{width}}" for name, width in widths.items()))
+    print()
+
+
+def print_outputs(options: argparse.Namespace, *plots: str) -> None:
+    """Prints where the results are."""
+    output = Path(options.output)
+    print(f"results     {output / 'results.json'}")
+    for plot in ("curves.png", *plots):
+        print(f"plot        {output / plot}")
+    for network in options.networks:
+        print(f"SavedModel  {output / f'{network}-{options.seeds[0]}' / 'saved_model'}")

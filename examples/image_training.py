@@ -1,0 +1,188 @@
+"""Training an image classifier: the work behind `mnist.py` and `cifar10.py`."""
+
+import itertools
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import training  # before Keras, so that TensorFlow starts without its notes
+
+# isort: split
+import image_batching
+import keras
+import numpy as np
+import outputs
+import tensorflow as tf
+from image_datasets import ImageData
+
+from keras_hypernets import export
+
+EVALUATION_BATCH = 500
+
+
+class Run:
+    """A training run, new or resumed. Making it checks all input; `fit` and `report` do the work.
+
+    After each epoch the validation images are classified, and the model with the fewest errors so
+    far is kept. The test images are read once, by that model, when training is over.
+
+    Args:
+        make_model: makes the network, from images as the data set has them to logits.
+        make_optimizer: makes its optimizer.
+        data: the images.
+        augment: what is done to a batch of images in training.
+        settings: what describes the run; it must be the same when the run is resumed.
+        output: folder for everything the run writes.
+        batch_size, epochs, seed: of the training.
+        patience: epochs without a better validation after which training ends; 0: never.
+        resume: whether to continue the run in `output`, if there is one.
+        steps_per_epoch: steps between two validations. Default: one pass over the images.
+        jit_compile: whether to compile with XLA. Default: as Keras decides.
+    """
+
+    def __init__(
+        self,
+        make_model: Callable[[], keras.Model],
+        make_optimizer: Callable[[], keras.optimizers.Optimizer],
+        data: ImageData,
+        augment: image_batching.Augmentation,
+        settings: dict,
+        output: Path,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        patience: int = 0,
+        resume: bool = False,
+        steps_per_epoch: int | None = None,
+        jit_compile: bool | str = "auto",
+    ):
+        self.data = data
+        self.output = Path(output)
+        self.epochs = epochs
+        self.patience = patience
+        self.batches = image_batching.ImageBatches(*data.train, batch_size, seed, augment)
+        self.steps_per_epoch = steps_per_epoch or self.batches.steps_per_pass
+        self.settings = {
+            **settings,
+            "dataset": data.name,
+            "sha256": data.sha256,
+            "batch_size": batch_size,
+            "steps_per_epoch": self.steps_per_epoch,
+            "seed": seed,
+        }
+        outputs.prepare_output(self.output, resume)
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(seed)
+        with distribution().scope():
+            self.model = make_model()
+            self.model.compile(
+                make_optimizer(),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                metrics=["accuracy"],
+                jit_compile=jit_compile,
+            )
+        # Without the optimizer, which is of no use to whoever loads the file.
+        portable = keras.Model(self.model.input, self.model.output, name=self.model.name)
+        self.best = training.BestModel(portable, self.output / "best.keras", "val_error")
+        self.callbacks = [ErrorRates(), self.best]
+        if patience:
+            stop = keras.callbacks.EarlyStopping("val_error", patience=patience, mode="min")
+            self.callbacks.append(stop)
+        self.checkpoint = training.ExactCheckpoint(
+            self.output, self.settings, self.callbacks, resume
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done, or `patience` epochs have passed since the best one."""
+        errors = [record["val_error"] for record in self.checkpoint.history]
+        waited = len(errors) - 1 - errors.index(min(errors)) if errors else 0
+        return self.checkpoint.epoch >= self.epochs or 0 < self.patience <= waited
+
+    def fit(self) -> list[dict]:
+        """Trains to the end, unless that is done already, and returns the history."""
+        checkpoint = self.checkpoint
+        print(
+            f"{self.model.name}, {trainable_parameters(self.model):,} trainable parameters, into "
+            f"{self.output}: at most {self.epochs:,} epochs, {checkpoint.epoch:,} of them done"
+        )
+        if not self.finished:
+            self.model.fit(
+                (self.batches.batch(step) for step in itertools.count(checkpoint.step)),
+                shuffle=False,  # the batches are shuffled already
+                steps_per_epoch=self.steps_per_epoch,
+                initial_epoch=checkpoint.epoch,
+                epochs=self.epochs,
+                validation_data=self.data.validation,
+                validation_batch_size=EVALUATION_BATCH,
+                verbose=1 if sys.stdout.isatty() else 2,
+                callbacks=[*self.callbacks, checkpoint],
+            )
+        return checkpoint.history
+
+    def report(self) -> dict:
+        """Classifies the test images with the best model, writes all results and returns them."""
+        history = self.checkpoint.history
+        errors = [record["val_error"] for record in history]
+        if not math.isfinite(min(record["loss"] for record in history)):
+            raise ValueError("Training diverged. A lower `--learning-rate` may help.")
+        model = keras.models.load_model(self.best.path, compile=False)
+        results = {
+            "error": {
+                "validation": error_rate(model, *self.data.validation),
+                "test": error_rate(model, *self.data.test()),
+            },
+            "parameters": trainable_parameters(model),
+            "best_epoch": history[errors.index(min(errors))]["epoch"],
+            "epochs": len(history),
+            "milliseconds_per_step": training.milliseconds_per_step(history),
+            "wall_seconds": self.checkpoint.seconds,
+            "settings": self.settings,
+            **training.environment(),
+            "history": history,
+        }
+        export.export_saved_model(model, self.output / "saved_model")
+        outputs.save_json(self.output / "results.json", results)
+        return results
+
+
+class ErrorRates(keras.callbacks.Callback):
+    """Adds `error` and `val_error`, in percent, to the logs."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        for part in ("", "val_"):
+            logs[f"{part}error"] = 100 * (1 - logs[f"{part}accuracy"])
+
+
+@keras.saving.register_keras_serializable(package="keras_hypernets_examples")
+class FlooredExponentialDecay(keras.optimizers.schedules.ExponentialDecay):
+    """`max(floor, initial_learning_rate * decay_rate ^ (step / decay_steps))`."""
+
+    def __init__(self, *arguments, floor: float, **more):
+        super().__init__(*arguments, **more)
+        self.floor = floor
+
+    def __call__(self, step):
+        return keras.ops.maximum(super().__call__(step), self.floor)
+
+    def get_config(self):
+        return {**super().get_config(), "floor": self.floor}
+
+
+def error_rate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
+    """Returns how many of the images are classified wrongly, in percent."""
+    logits = model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
+    return float(100 * np.mean(np.argmax(logits, -1) != labels))
+
+
+def trainable_parameters(model: keras.Model) -> int:
+    """Returns the number of trainable weights."""
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def distribution() -> tf.distribute.Strategy:
+    """Returns a strategy for all GPUs if there are several, otherwise one that does nothing."""
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()

@@ -1,0 +1,144 @@
+"""The paper's MNIST experiment: a generated kernel beside an ordinary one.
+
+    python examples/mnist.py                        # both networks, one seed
+    python examples/mnist.py --seeds 0 1 2 --resume
+    python examples/mnist.py --dataset digits       # small, quick, needs no download
+
+Both networks have two convolutions of 7 x 7 and 16 filters; in one of them the second kernel is
+generated. HyperNetworks (Ha et al., 2016), section 4.1: https://arxiv.org/abs/1609.09106.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import image_comparison
+from command_line import ArgumentParser, count, positive_integer, run
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads a command line, `sys.argv` unless given."""
+    parser = ArgumentParser(prog="mnist.py", description=__doc__.splitlines()[0])
+    parser.option(
+        "--dataset",
+        str,
+        "mnist",
+        "digits: 1,797 images of 8 x 8 that come with scikit-learn",
+        choices=("mnist", "fashion_mnist", "digits"),
+    )
+    parser.option(
+        "--schedule",
+        str,
+        "paper",
+        "paper: Adam 0.001, images moved by up to a pixel; notebook: that of the author's "
+        "notebook, Adam 0.005 * 0.999^step but at least 0.0001, gradients clipped at 100, images "
+        "stretched by two pixels",
+        choices=("paper", "notebook"),
+    )
+    parser.option("--epochs", positive_integer, None, "at most (default: 300; notebook: 50)")
+    parser.option(
+        "--patience",
+        count,
+        None,
+        "epochs without a better validation error after which training ends; 0: it goes on to the "
+        "last epoch (default: 30; notebook: 0)",
+    )
+    image_comparison.add_options(parser, "1000; digits: 100", "runs/mnist")
+    options = parser.parse_args(arguments)
+    notebook = options.schedule == "notebook"
+    if options.epochs is None:
+        options.epochs = 50 if notebook else 300
+    if options.patience is None:
+        options.patience = 0 if notebook else 30
+    if options.batch_size is None:
+        options.batch_size = 100 if options.dataset == "digits" else 1000
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Trains the networks, as far as that is not done, and prints how they compare."""
+    options = parse(arguments)
+    import image_datasets  # here, since TensorFlow takes seconds to load
+
+    data = image_datasets.load_images(options.dataset)
+    print(data.description)
+    results = image_comparison.compare(options, partial(make_run, options, data))
+    image_comparison.print_table(
+        results, **{"of them in 2nd kernel": {"hyper": "4,244", "plain": "12,544"}}
+    )
+    drawn = [save_filters(Path(options.output), network, options.seeds[0]) for network in results]
+    image_comparison.print_outputs(options, *drawn)
+
+
+def make_run(options: argparse.Namespace, data, network: str, seed: int, output: Path):
+    """Makes the run of one network and seed."""
+    import image_training
+
+    return image_training.Run(
+        partial(make_model, network == "hyper", data),
+        partial(make_optimizer, options.schedule),
+        data,
+        augmentation(options.schedule),
+        settings={
+            "network": network,
+            "schedule": options.schedule,
+            "epochs": options.epochs,
+            "patience": options.patience,
+        },
+        output=output,
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        patience=options.patience,
+        seed=seed,
+        resume=options.resume,
+    )
+
+
+def make_model(hyper: bool, data):
+    """Makes the network, from images of 0 to 255 to logits."""
+    import keras
+
+    from keras_hypernets import models
+
+    images = keras.Input(data.image_shape, dtype="uint8", name="images")
+    network = models.hyper_cnn(hyper, data.image_shape, data.classes)
+    logits = network(keras.layers.Rescaling(1 / 255)(images))
+    return keras.Model(images, logits, name=f"{network.name}_classifier")
+
+
+def make_optimizer(schedule: str):
+    """Makes the optimizer of the paper (A.3.1) or of its author's notebook."""
+    import image_training
+    import keras
+
+    if schedule == "paper":
+        return keras.optimizers.Adam(1e-3)
+    decay = image_training.FlooredExponentialDecay(5e-3, 1, 0.999, floor=1e-4)
+    return keras.optimizers.Adam(decay, clipvalue=100)
+
+
+def augmentation(schedule: str):
+    """Returns the augmentation of the paper (A.3.1) or of its author's notebook."""
+    import image_batching
+
+    if schedule == "paper":
+        return partial(image_batching.random_crop, padding=1)
+    return image_batching.random_stretch
+
+
+def save_filters(output: Path, network: str, seed: int) -> str:
+    """Draws the kernels of a trained network and returns the name of the file."""
+    import keras
+    import outputs
+
+    from keras_hypernets import plots
+
+    name = f"{network}_filters.png"
+    model = keras.models.load_model(output / f"{network}-{seed}" / "best.keras")
+    with outputs.replacing(output / name) as unfinished:
+        plots.plot_filters(model).savefig(unfinished)
+    return name
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,121 @@
+"""What a run writes: files that are whole or absent."""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from matplotlib.figure import Figure  # not pyplot, which may look for a screen
+
+UNFINISHED = ".unfinished-"
+CHECKPOINT = "checkpoint.npz"
+
+
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Gives a path beside `path` to write to, and renames it to `path` once it is written.
+
+    Whoever reads `path` sees the old file or the new one, whenever the writer is killed.
+    """
+    path = Path(path)
+    unfinished = path.with_name(UNFINISHED + path.name)
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def save_json(path: Path, value: object) -> None:
+    """Writes JSON that people can read."""
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as unfinished:
+        unfinished.write_text(f"{text}\n", "utf-8")
+
+
+def read_results(folder: Path) -> dict | None:
+    """Returns the results of a run, or None if it has none yet."""
+    path = folder / "results.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def _finite(value: object) -> object:
+    """Puts None for what is no number in JSON, NaN and infinity."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def prepare_output(folder: Path, resume: bool) -> None:
+    """Makes the folder of a run, so that what cannot be written is known before any work.
+
+    Raises:
+        ValueError: if the folder cannot be written, or holds a run that is not to be resumed.
+    """
+    if (folder / CHECKPOINT).exists() and not resume:
+        raise ValueError(
+            "`--output` holds a run: continue it with --resume, or name another folder. "
+            f"Received: --output {folder}"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(UNFINISHED + "*"):  # of a run that was killed while writing
+            if leftover.is_file():
+                leftover.unlink()
+        for leftover in folder.glob(".export-*"):
+            shutil.rmtree(leftover)
+        trial = folder / f"{UNFINISHED}trial"
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"`--output` must be a folder that can be written. Received: --output {folder} "
+            f"({error.strerror})"
+        ) from error
+
+
+def save_learning_curves(
+    path: Path,
+    histories: dict[str, list[list[dict]]],
+    metric: str,
+    y_label: str,
+    logarithmic: bool = False,
+) -> None:
+    """Draws training (dashed) and validation (solid) of one or more runs over the steps.
+
+    Args:
+        path: PNG file to write.
+        histories: for each name the `history` of the `ExactCheckpoint` of each of its runs, which
+            share a colour.
+        metric: drawn are `metric` and `val_` + `metric`.
+        y_label: the metric's name for people, with its unit.
+        logarithmic: whether the metric's axis is logarithmic.
+    """
+    colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito's, safe for all eyes
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for (name, runs), colour in zip(histories.items(), colours, strict=False):
+        for number, history in enumerate(runs):
+            steps = [record["step"] for record in history]
+            for key, part, style in (
+                (f"val_{metric}", "validation", "-"),
+                (metric, "training", "--"),
+            ):
+                values = [record[key] for record in history]
+                label = None if number else f"{name}, {part}"
+                marker = "." if len(history) <= 50 else None
+                axes.plot(steps, values, style, color=colour, marker=marker, label=label, lw=1)
+    if logarithmic:
+        axes.set_yscale("log")
+    axes.set_xlabel("training steps")
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished)

@@ -1,0 +1,68 @@
+import sys
+
+import command_line
+import pytest
+import tensorflow as tf
+
+
+class TestCommandLine:
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            (ValueError("bad\n  value"), "bad value"),
+            (OSError(28, "No space", "x"), "[Errno 28] No space: 'x'"),
+            (tf.errors.ResourceExhaustedError(None, None, "disk full"), "disk full"),
+            (
+                ImportError("no x"),
+                "no x (pip install '.[examples]' installs what the examples need)",
+            ),
+        ],
+    )
+    def test_errors_of_users_are_one_line(self, error, expected, capsys, monkeypatch):
+        def main():
+            raise error
+
+        monkeypatch.setattr(sys, "argv", ["/a/b.py", "train"])
+        with pytest.raises(SystemExit) as caught:
+            command_line.run(main)
+        assert caught.value.code == 2
+        assert capsys.readouterr() == ("", f"b.py: error: {expected}\n")
+        monkeypatch.setattr(sys, "argv", ["b.py", "train", "--traceback"])
+        with pytest.raises(type(error)):
+            command_line.run(main)
+
+    def test_defaults_are_in_the_help(self):
+        parser = command_line.ArgumentParser(prog="p")
+        parser.option("--share", float, 0.5, "of 100 %%")
+        parser.option("--seeds", int, [0, 1], "of the runs", nargs="+")
+        assert "of 100 % (default: 0.5)" in parser.format_help()
+        assert "of the runs (default: 0 1)" in parser.format_help()
+
+    def test_other_errors_are_bugs(self):
+        with pytest.raises(ZeroDivisionError):
+            command_line.run(lambda: 1 / 0)
+
+    @pytest.mark.parametrize(
+        ("kind", "good", "bad"),
+        [
+            (command_line.positive_integer, "1", ["0", "-1", "1.5", "x", ""]),
+            (command_line.count, "0", ["-1", "0.5"]),
+            (command_line.seed, "0", ["-1", "2147483648", "1e3"]),
+            (command_line.rate, "0", ["1", "-0.1", "nan", "x"]),
+            (command_line.factor, "1", ["0", "1.1", "nan"]),
+            (command_line.positive, "0.1", ["0", "inf", "nan", "-1"]),
+            (command_line.at_least_zero, "0", ["-1", "inf", "nan"]),
+        ],
+    )
+    def test_types(self, kind, good, bad, capsys):
+        parser = command_line.ArgumentParser(prog="p")
+        parser.option("--size", kind, None, "of it")
+        assert parser.parse_args(["--size", good]).size == float(good)
+        for text in bad:
+            with pytest.raises(SystemExit) as caught:
+                parser.parse_args([f"--size={text}"])
+            assert caught.value.code == 2
+            error = capsys.readouterr().err
+            assert error.count("\n") == 1
+            assert error.startswith("p: error: argument --size: must be a")
+            assert f"Received: {text} (" in error

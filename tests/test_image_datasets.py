@@ -1,0 +1,83 @@
+import os
+import subprocess
+import sys
+
+import image_datasets
+import numpy as np
+import pytest
+from datasets import DataError
+
+PREPARED = os.environ.get("TFDS_DATA_DIR", "")
+
+
+class TestDigits:
+    def test_split(self):
+        data = image_datasets.load_images("digits")
+        test = data.test()
+        parts = (data.train, data.validation, test)
+        assert [len(images) for images, _ in parts] == [1258, 180, 359]
+        for images, labels in parts:
+            assert images.shape[1:] == data.image_shape == (8, 8, 1)
+            assert (images.dtype, labels.dtype) == ("uint8", "int32")
+            assert (images.min(), images.max()) == (0, 255)
+            assert set(labels) == set(range(10))
+        assert data.classes == 10
+        assert "1,258 images to train, 180 to validate" in data.description
+
+    def test_no_image_is_in_two_parts(self):
+        from sklearn.datasets import load_digits
+
+        data = image_datasets.load_images("digits")
+        rows = np.concatenate([p[0].reshape(-1, 64) for p in (data.train, data.validation)])
+        rows = np.concatenate([rows, data.test()[0].reshape(-1, 64)]) * (16 / 255)
+        order = np.lexsort(rows.T)
+        original = load_digits().data
+        np.testing.assert_allclose(rows[order], original[np.lexsort(original.T)], atol=0.05)
+
+    def test_the_same_every_time(self):
+        digests = {image_datasets.load_images("digits").sha256 for _ in range(2)}
+        assert len(digests) == 1
+
+    def test_without_scikit_learn(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+        with pytest.raises(DataError, match="pip install scikit-learn.*'mnist'"):
+            image_datasets.load_images("digits")
+
+
+class TestTensorflowDatasets:
+    @pytest.mark.parametrize(
+        ("name", "train", "shape"),
+        [("mnist", 55_000, (28, 28, 1)), ("cifar10", 45_000, (32, 32, 3))],
+    )
+    def test_split(self, name, train, shape):
+        if not os.path.isdir(os.path.join(PREPARED, name)):
+            pytest.skip(f"TFDS_DATA_DIR has no {name}")
+        data = image_datasets.load_images(name)
+        assert data.image_shape == shape
+        assert [len(data.train[1]), len(data.validation[1])] == [train, 5_000]
+        assert len(data.test()[0]) == 10_000
+        assert data.classes == 10
+
+    def test_what_cannot_be_had_is_one_line_with_alternatives(self, tmp_path):
+        code = "import image_datasets; image_datasets.load_images('fashion_mnist')"
+        environment = {
+            **os.environ,
+            "TFDS_DATA_DIR": str(tmp_path),
+            "HTTPS_PROXY": "http://127.0.0.1:9",
+            "https_proxy": "http://127.0.0.1:9",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            cwd=os.path.dirname(image_datasets.__file__),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        last = done.stderr.strip().splitlines()[-1]
+        assert "`--dataset` 'fashion_mnist' needs tensorflow-datasets" in last
+        assert "use 'digits'" in last
+
+    def test_unknown(self):
+        with pytest.raises(DataError, match="must be one of mnist.*digits. Received: 'svhn'"):
+            image_datasets.load_images("svhn")

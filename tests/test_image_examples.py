@@ -1,0 +1,271 @@
+"""`mnist.py` and `cifar10.py` from the command line to the SavedModel."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cifar10
+import image_datasets
+import image_training
+import keras
+import mnist
+import numpy as np
+import pytest
+import tensorflow as tf
+from image_datasets import ImageData
+
+EXAMPLES = Path(mnist.__file__).parent
+
+
+def small_images(name="cifar10", shape=(8, 8, 3)):
+    """Classes that a colour tells apart."""
+    rng = np.random.default_rng(0)
+
+    def part(count):
+        labels = rng.integers(0, 3, count).astype("int32")
+        images = rng.integers(0, 120, (count, *shape)).astype("uint8")
+        images[np.arange(count), :, :, labels] += 60
+        return images, labels
+
+    test = part(30)
+    return ImageData(name, part(64), part(20), lambda: test, 3, "0" * 64)
+
+
+@pytest.fixture
+def no_tensorflow_datasets(monkeypatch):
+    monkeypatch.setattr(image_datasets, "load_images", lambda name: small_images())
+
+
+def train_cifar10(output, *more):
+    options = "--depth 10 --width 1 --steps 12 --batch-size 16 --no-jit-compile".split()
+    cifar10.main([*options, "--output", str(output), *more])
+    return json.loads((output / "results.json").read_text())
+
+
+class Stop(keras.callbacks.Callback):
+    """Interrupts in the middle of an epoch, as a killed process would."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == self.step:
+            raise KeyboardInterrupt
+
+
+def interrupt_at(monkeypatch, step):
+    fit = keras.Model.fit
+
+    def fit_and_stop(*arguments, callbacks, **options):
+        return fit(*arguments, callbacks=[Stop(step), *callbacks], **options)
+
+    monkeypatch.setattr(keras.Model, "fit", fit_and_stop)
+
+
+def without_times(results):
+    for runs in results.values():
+        for run in runs:
+            for name in ("milliseconds_per_step", "wall_seconds"):
+                del run[name]
+            for record in run["history"]:
+                del record["seconds"]
+    return results
+
+
+def arrays(folder):
+    with np.load(folder / "checkpoint.npz") as file:
+        return {name: file[name] for name in file.files if name != "record"}
+
+
+class TestMnist:
+    def test_digits_end_to_end(self, tmp_path, capsys):
+        arguments = ["--dataset", "digits", "--epochs", "12", "--seeds", "0", "1"]
+        mnist.main([*arguments, "--output", str(tmp_path)])
+        printed = capsys.readouterr().out
+        results = json.loads((tmp_path / "results.json").read_text())
+        table = printed[printed.index("network") :].splitlines()[1:3]
+        for (name, runs), weights, line in zip(
+            results.items(), ("5,710", "14,010"), table, strict=True
+        ):
+            assert len(runs) == 2
+            mean = np.mean([run["error"]["test"] for run in runs])
+            assert line.split()[:2] == [name, weights]
+            assert f" {mean:.2f} " in line
+            for seed, run in enumerate(runs):
+                assert run["settings"]["seed"] == seed
+                assert run["error"]["test"] < 30  # 90 by guessing
+                best = min(record["val_error"] for record in run["history"])
+                assert run["error"]["validation"] == pytest.approx(best, abs=1e-4)
+                first = next(r for r in run["history"] if r["val_error"] == best)
+                assert run["best_epoch"] == first["epoch"]
+        for name in ("curves.png", "hyper_filters.png", "plain_filters.png"):
+            assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+            assert str(tmp_path / name) in printed
+        images, labels = image_datasets.load_images("digits").test()
+        served = tf.saved_model.load(str(tmp_path / "hyper-0" / "saved_model"))
+        logits = served.serve(images)
+        error = 100 * np.mean(np.argmax(logits, -1) != labels)
+        assert error == pytest.approx(results["hyper"][0]["error"]["test"])
+
+    def test_patience_ends_training(self, tmp_path):
+        arguments = "--dataset digits --epochs 50 --patience 1 --networks plain --seeds 3".split()
+        mnist.main([*arguments, "--output", str(tmp_path)])
+        (run,) = json.loads((tmp_path / "results.json").read_text())["plain"]
+        assert run["epochs"] == run["best_epoch"] + 1 < 50
+        before = (tmp_path / "plain-3" / "checkpoint.npz").stat().st_mtime_ns
+        mnist.main([*arguments, "--output", str(tmp_path), "--resume"])
+        assert (tmp_path / "plain-3" / "checkpoint.npz").stat().st_mtime_ns == before
+
+    def test_schedules(self):
+        paper, notebook = mnist.parse([]), mnist.parse(["--schedule", "notebook"])
+        assert (paper.epochs, paper.patience, paper.batch_size) == (300, 30, 1000)
+        assert (notebook.epochs, notebook.patience, notebook.batch_size) == (50, 0, 1000)
+        assert mnist.parse(["--schedule", "notebook", "--patience", "4"]).patience == 4
+        assert mnist.parse(["--dataset", "digits"]).batch_size == 100
+        assert float(mnist.make_optimizer("paper").learning_rate) == pytest.approx(1e-3)
+        optimizer = mnist.make_optimizer("notebook")
+        for step, rate in ((0, 5e-3), (1000, 5e-3 * 0.999**1000), (10_000, 1e-4)):
+            optimizer.iterations.assign(step)
+            assert float(optimizer.learning_rate) == pytest.approx(rate, rel=1e-4)
+        again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+        assert again.get_config() == optimizer.get_config()
+        assert optimizer.clipvalue == 100
+
+
+class TestCifar10:
+    @pytest.mark.usefixtures("no_tensorflow_datasets")
+    def test_a_killed_run_continues_exactly(self, tmp_path, monkeypatch):
+        whole = train_cifar10(tmp_path / "whole", "--seeds", "5")
+        with monkeypatch.context() as context:
+            interrupt_at(context, 6)
+            with pytest.raises(KeyboardInterrupt):
+                train_cifar10(tmp_path / "killed", "--seeds", "5")
+        resumed = train_cifar10(tmp_path / "killed", "--seeds", "5", "--resume")
+        assert without_times(resumed) == without_times(whole)
+        for network in ("hyper", "plain"):
+            one = arrays(tmp_path / "whole" / f"{network}-5")
+            other = arrays(tmp_path / "killed" / f"{network}-5")
+            assert one.keys() == other.keys()
+            for name, value in one.items():
+                np.testing.assert_array_equal(value, other[name])
+
+    @pytest.mark.usefixtures("no_tensorflow_datasets")
+    def test_results(self, tmp_path):
+        results = train_cifar10(tmp_path)
+        for network, weights in (("hyper", 81_635), ("plain", 77_395)):
+            (run,) = results[network]
+            assert run["parameters"] == weights
+            assert [record["step"] for record in run["history"]] == [4, 8, 12]
+            model = keras.models.load_model(tmp_path / f"{network}-0" / "best.keras")
+            images, labels = small_images().test()
+            assert image_training.error_rate(model, images, labels) == run["error"]["test"]
+            served = tf.saved_model.load(str(tmp_path / f"{network}-0" / "saved_model"))
+            np.testing.assert_allclose(served.serve(images), model(images), 1e-4, 1e-4)
+
+    @pytest.mark.usefixtures("no_tensorflow_datasets")
+    def test_another_depth_is_not_resumed(self, tmp_path):
+        train_cifar10(tmp_path, "--networks", "plain")
+        with pytest.raises(ValueError, match=re.escape("depth=16 (was 10)")):
+            train_cifar10(tmp_path, "--networks", "plain", "--resume", "--depth", "16")
+
+    @pytest.mark.usefixtures("no_tensorflow_datasets")
+    @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+    def test_mixed_precision(self, tmp_path, precision):
+        try:
+            (run,) = train_cifar10(tmp_path, "--precision", precision, "--networks", "hyper")[
+                "hyper"
+            ]
+        finally:
+            keras.config.set_dtype_policy("float32")
+        assert run["history"][-1]["loss"] < run["history"][0]["loss"]
+        model = keras.models.load_model(tmp_path / "hyper-0" / "best.keras")
+        assert model.output.dtype == "float32"
+
+    def test_the_papers_schedule(self):
+        for network, scale, points in (
+            ("hyper", 1, {0: 2e-3, 168_001: 1e-3, 336_001: 2e-4, 504_001: 5e-5, 671_999: 5e-5}),
+            ("plain", 1, {0: 0.1, 28_001: 0.02, 112_001: 1.6e-4, 139_999: 1.6e-4}),
+            ("plain", 0.1, {2_799: 0.1, 2_801: 0.02, 11_201: 1.6e-4}),
+        ):
+            optimizer = cifar10.make_optimizer(network, scale)
+            for step, rate in points.items():
+                optimizer.iterations.assign(step)
+                assert float(optimizer.learning_rate) == pytest.approx(rate), (network, step)
+        options = cifar10.parse([])
+        assert (options.depth, options.width, options.batch_size) == (40, 2, 128)
+
+    def test_the_papers_model(self):
+        options = cifar10.parse([])
+        model = cifar10.make_model(options, True, small_images(shape=(32, 32, 3)))
+        network = next(x for x in model.layers if isinstance(x, keras.Model))
+        assert network.name == "hyper_resnet_40_2"
+        regularizer = network.get_layer("stem").kernel_regularizer
+        assert float(regularizer(np.ones((2, 2)))) == pytest.approx(5e-4 / 2 * 4)
+
+
+def test_several_devices():
+    """Two devices and synchronized statistics take the steps that one device takes."""
+    code = """
+import sys
+import numpy as np
+import training, image_training, cifar10
+import keras
+import tensorflow as tf
+sys.path.insert(0, sys.argv[1])
+from test_image_examples import small_images
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+options = cifar10.parse(["--depth", "10", "--width", "1", "--sync-batch-norm"])
+data = small_images()
+images, labels = data.train[0][:16], data.train[1][:16]
+results = []
+for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = cifar10.make_model(options, True, data)
+        model.compile(
+            keras.optimizers.SGD(0.01),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+    batches = ((images, labels) for _ in range(10))
+    model.fit(batches, steps_per_epoch=3, verbose=0, shuffle=False)
+    results.append([keras.ops.convert_to_numpy(w) for w in model.weights])
+for one, other in zip(*results):
+    np.testing.assert_allclose(one, other, 1e-4, 1e-5)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent)],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("mnist.py", ["--dataset", "svhn"], "argument --dataset: invalid choice: 'svhn'"),
+        ("mnist.py", ["--epochs", "0"], "must be a positive integer. Received: 0"),
+        ("mnist.py", ["--dataset", "digits", "--batch-size", "9999"], "must not exceed the 1258"),
+        ("mnist.py", ["--dataset", "digits", "--output", "/dev/null/x"], "can be written"),
+        ("cifar10.py", ["--networks", "big"], "argument --networks: invalid choice"),
+        ("cifar10.py", ["--depth", "16.5"], "must be a positive integer"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(script, arguments, message):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / script, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
