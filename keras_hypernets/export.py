@@ -1,4 +1,4 @@
-"""SavedModels for serving."""
+"""SavedModels for serving, and plain models."""
 
 import os
 import shutil
@@ -8,7 +8,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_hypernets.baking import bake
 from keras_hypernets.models import text_generation
+
+__all__ = ["bake", "export_saved_model"]
 
 
 def export_saved_model(model: keras.Model, path: str | os.PathLike) -> None:

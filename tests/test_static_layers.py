@@ -175,6 +175,16 @@ class Layers(LayerTestCase):
             loss = sum(layer.losses)
         self.assertGreater(np.abs(tape.gradient(loss, layer.embedding.value)).max(), 0)
 
+    def test_frozen_layers_do_not_train(self):
+        for layer in (HyperConv2D(3, 3, trainable=False), HyperConv2D(3, 3)):
+            model = keras.Sequential([keras.Input((4, 4, 2)), layer])
+            layer.trainable = False
+            self.assertEmpty(model.trainable_weights)
+            layer.trainable = True
+            self.assertLen(model.trainable_weights, 6)
+        model = keras.Sequential([keras.Input((4,)), HyperDense(3, trainable=False)])
+        self.assertEmpty(model.trainable_weights)
+
     def test_bad_arguments(self):
         generator = KernelGenerator((3, 3, 4, 4))
         x = (None, 8, 8, 8)

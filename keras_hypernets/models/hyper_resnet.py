@@ -72,7 +72,7 @@ def hyper_resnet(
     Example:
 
     >>> model = keras_hypernets.models.hyper_resnet(40, 1)
-    >>> sum(keras.ops.size(weight) for weight in model.trainable_weights)
+    >>> int(sum(keras.ops.size(weight) for weight in model.trainable_weights))
     97770
     """
     blocks, rest = divmod(positive_integer("depth", depth) - 4, 2 * GROUPS)

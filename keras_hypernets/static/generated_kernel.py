@@ -76,7 +76,11 @@ class GeneratedKernelLayer(keras.Layer):
             return
         if self.generator is None:
             self.generator = KernelGenerator(
-                kernel_shape, self.embedding_dim, self.hidden_units, dtype=self.dtype_policy
+                kernel_shape,
+                self.embedding_dim,
+                self.hidden_units,
+                dtype=self.dtype_policy,
+                trainable=self.trainable,
             )
         tiles = self.generator.count_tiles(kernel_shape, self.name)
         if not self.generator.built:
