@@ -101,7 +101,12 @@ class Run:
                 initial_epoch=checkpoint.epoch,
                 epochs=checkpoint.epoch + epochs,
                 verbose=1 if sys.stdout.isatty() else 2,
-                callbacks=[CarriedStates(self.batches, self.steps), *self.callbacks, checkpoint],
+                callbacks=[
+                    training.LastStep(checkpoint, self.steps),
+                    CarriedStates(self.batches, checkpoint),
+                    *self.callbacks,
+                    checkpoint,
+                ],
             )
         return checkpoint.history
 
@@ -168,22 +173,18 @@ def learning_rate_schedule(options: argparse.Namespace) -> list[keras.callbacks.
 
 
 class CarriedStates(keras.callbacks.Callback):
-    """Forgets carried states where a pass over the text begins, and stops at the last step."""
+    """Forgets carried states where a pass over the text begins."""
 
-    def __init__(self, batches: batching.Streams | batching.Windows, last_step: int):
+    def __init__(self, batches: batching.Streams | batching.Windows, checkpoint):
         super().__init__()
         self.batches = batches
-        self.last_step = last_step
+        self.checkpoint = checkpoint
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self.batches.starts_pass(int(self.model.optimizer.iterations)):
+        if self.batches.starts_pass(self.checkpoint.step):
             for layer in self.model.layers:
                 if getattr(layer, "stateful", False):
                     layer.reset_state()
-
-    def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) >= self.last_step:
-            self.model.stop_training = True
 
 
 class Validation(keras.callbacks.Callback):

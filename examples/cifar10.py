@@ -8,12 +8,11 @@ section 4.2: https://arxiv.org/abs/1609.09106.
 """
 
 import argparse
-import math
 from functools import partial
 from pathlib import Path
 
 import image_comparison
-from command_line import ArgumentParser, at_least_zero, positive_integer, run
+from command_line import ArgumentParser, at_least_zero, checked, positive_integer, run
 
 # The paper's learning rates, each up to a step (A.3.2); plain networks as Zagoruyko & Komodakis.
 SCHEDULES = {
@@ -24,11 +23,13 @@ SCHEDULES = {
 MEAN = (125.3, 123.0, 113.9)
 DEVIATION = (63.0, 62.1, 66.7)
 
+depth = checked(int, "6n + 4 with n at least 1: 10, 16, 22, ...", lambda n: n >= 10 and n % 6 == 4)
+
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads a command line, `sys.argv` unless given."""
     parser = ArgumentParser(prog="cifar10.py", description=__doc__.splitlines()[0])
-    parser.option("--depth", positive_integer, 40, "6n + 4 layers")
+    parser.option("--depth", depth, 40, "layers, 6n + 4")
     parser.option("--width", positive_integer, 2, "factor of the filters")
     parser.option(
         "--steps",
@@ -49,8 +50,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--sync-batch-norm",
-        action="store_true",
-        help="with several GPUs, take batch norm's statistics over all of them",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="with several GPUs, take batch norm's statistics over all of them; without, a resumed "
+        "run goes on with those of the first (default: yes)",
     )
     parser.add_argument(
         "--jit-compile",
@@ -66,7 +69,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Trains the networks, as far as that is not done, and prints how they compare."""
     options = parse(arguments)
-    import image_datasets  # here, since TensorFlow takes seconds to load
+    import image_training  # noqa: F401, I001  here, since TensorFlow takes seconds to load
+    import image_datasets
 
     data = image_datasets.load_images("cifar10")
     print(data.description)
@@ -82,7 +86,6 @@ def make_run(options: argparse.Namespace, data, network: str, seed: int, output:
 
     paper_steps = max(SCHEDULES[network])
     steps = options.steps or paper_steps
-    steps_per_pass = len(data.train[0]) // options.batch_size
     described = ("depth", "width", "weight_decay", "precision", "sync_batch_norm")
     return image_training.Run(
         partial(make_model, options, network == "hyper", data),
@@ -96,7 +99,7 @@ def make_run(options: argparse.Namespace, data, network: str, seed: int, output:
         },
         output=output,
         batch_size=options.batch_size,
-        epochs=math.ceil(steps / max(steps_per_pass, 1)),
+        steps=steps,
         seed=seed,
         resume=options.resume,
         jit_compile="auto" if options.jit_compile is None else options.jit_compile,
@@ -132,7 +135,8 @@ def make_optimizer(network: str, scale: float):
     import keras
 
     schedule = SCHEDULES[network]
-    boundaries = [round(step * scale) for step in schedule][:-1]
+    # Keras' schedule goes on with a rate at the boundary itself, the paper's ends before it.
+    boundaries = [round(step * scale) - 1 for step in schedule][:-1]
     rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [*schedule.values()])
     if network == "hyper":
         return keras.optimizers.Adam(rate)

@@ -1,18 +1,16 @@
 """Text for the examples: where it comes from and how it is split."""
 
-import contextlib
 import hashlib
-import logging
 import os
 import re
 import sysconfig
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from prepared_data import DataError, prepared_builder
 
 # Single-file modules that Python 3.11, 3.12 and 3.13 all have on every platform; no tables of data.
 STDLIB_TRAIN = """
@@ -30,10 +28,6 @@ STDLIB_TEST = "calendar fnmatch heapq tempfile trace".split()
 PTB_FILES = ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt")
 
 TINY_SHAKESPEARE_HOST = "https://raw.githubusercontent.com"
-
-
-class DataError(ValueError):
-    """A problem with the data that the user can solve; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -133,55 +127,12 @@ def _python_stdlib() -> list[str]:
 
 
 def _tiny_shakespeare() -> list[str]:
-    alternatives = "'python-stdlib' or a text file"
-    with tensorflow_datasets_builder(
-        "tiny_shakespeare", "--data", TINY_SHAKESPEARE_HOST, alternatives
-    ) as builder:
+    alternatives = "; use 'python-stdlib' or a text file instead"
+    with prepared_builder("tiny_shakespeare", TINY_SHAKESPEARE_HOST, alternatives) as builder:
         import tensorflow_datasets as tfds
 
         splits = (builder.as_dataset(split=name) for name in ("train", "validation", "test"))
         return [next(iter(tfds.as_numpy(split)))["text"].decode() for split in splits]
-
-
-@contextlib.contextmanager
-def tensorflow_datasets_builder(name: str, option: str, host: str, alternatives: str) -> Iterator:
-    """Gives the tensorflow-datasets builder of a data set, downloaded and prepared.
-
-    Args:
-        name: Name of the data set in tensorflow-datasets; `TFDS_DATA_DIR` is honoured.
-        option: The user's option that named it, for errors.
-        host: Where it is downloaded from.
-        alternatives: What the user can name instead, for errors.
-
-    Raises:
-        DataError: For whatever goes wrong before the context is left.
-    """
-    logger = logging.getLogger("absl")
-    level = logger.level
-    try:
-        # tensorflow-datasets warns that the data is not there yet: no news, and not one line.
-        logger.setLevel(logging.ERROR)
-        import tensorflow_datasets as tfds
-
-        # Passed on, since tensorflow-datasets reads the variable only once, when it is imported.
-        builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
-        if not builder.is_prepared():
-            # Without a network tensorflow-datasets tries again for more than three minutes and
-            # leaves half a download behind.
-            import requests
-
-            requests.head(host, timeout=10)
-            config = tfds.download.DownloadConfig(try_download_gcs=False)
-            builder.download_and_prepare(download_config=config)
-        yield builder
-    except Exception as error:  # its back ends raise errors of many kinds, none with a common base
-        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
-        raise DataError(
-            f"`{option}` {name!r} needs tensorflow-datasets and, the first time, a network; "
-            f"use {alternatives} instead. Received: {reason}"
-        ) from error
-    finally:
-        logger.setLevel(level)
 
 
 def _penn_treebank(path: str) -> str:

@@ -7,7 +7,7 @@ resumed at step n sees exactly what an uninterrupted run would have seen from st
 from collections.abc import Callable
 
 import numpy as np
-from datasets import DataError
+from prepared_data import DataError
 
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 

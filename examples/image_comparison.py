@@ -34,32 +34,44 @@ def compare(options: argparse.Namespace, make_run: Callable) -> dict[str, list[d
         make_run: makes the `image_training.Run` of a network and a seed, to write to a folder.
 
     Returns:
-        For each network the results of its runs.
+        For each network the results of its runs, with those of other seeds in the same folder.
     """
     import outputs  # here, since mistakes on the command line should show at once
 
     output = Path(options.output)
-    results = {network: [] for network in options.networks}
-    for number in dict.fromkeys(options.seeds):
-        for network in results:
-            run = make_run(network, number, output / f"{network}-{number}")
-            result = outputs.read_results(run.output) if run.finished else None
-            if result is None:  # else the test images have been read already
-                run.fit()
-                result = run.report()
-            error = result["error"]
-            print(
-                f"{network}, seed {number}: validation error {error['validation']:.2f} %, test "
-                f"error {error['test']:.2f} % at epoch {result['best_epoch']} of "
-                f"{result['epochs']}"
-            )
-            results[network].append(result)
+    # All runs are made before any begins: making them finds what is wrong with the settings.
+    runs = [
+        make_run(network, number, output / f"{network}-{number}")
+        for number in dict.fromkeys(options.seeds)
+        for network in dict.fromkeys(options.networks)
+    ]
+    for run in runs:
+        result = outputs.read_results(run.output) if run.finished else None
+        if result is None:  # else the test images have been read already
+            run.fit()
+            result = run.report()
+        error = result["error"]
+        print(
+            f"{run.output.name}: validation error {error['validation']:.2f} %, test error "
+            f"{error['test']:.2f} % at epoch {result['best_epoch']} of {result['epochs']}"
+            f"{', where training diverged' if result['diverged'] else ''}"
+        )
+    results = {network: _all_results(output, network) for network in NETWORKS}
+    results = {network: found for network, found in results.items() if found}
     outputs.save_json(output / "results.json", results)
-    histories = {name: [run["history"] for run in runs] for name, runs in results.items()}
+    histories = {name: [run["history"] for run in found] for name, found in results.items()}
     outputs.save_learning_curves(
         output / "curves.png", histories, "error", "error, %", logarithmic=True
     )
     return results
+
+
+def _all_results(output: Path, network: str) -> list[dict]:
+    """Returns the results of all seeds, also of those that an earlier call has trained."""
+    import outputs
+
+    found = map(outputs.read_results, output.glob(f"{network}-*"))
+    return sorted(filter(None, found), key=lambda result: result["settings"]["seed"])
 
 
 def print_table(results: dict[str, list[dict]], **columns: dict[str, str]) -> None:
@@ -80,7 +92,7 @@ def print_table(results: dict[str, list[dict]], **columns: dict[str, str]) -> No
                 **{heading: column[network] for heading, column in columns.items()},
                 "validation error, %": f"{statistics.mean(validation):.2f}",
                 "test error, %": f"{statistics.mean(test):.2f}",
-                "of each seed": ", ".join(f"{error:.2f}" for error in test),
+                "test error of each seed": ", ".join(f"{error:.2f}" for error in test),
                 "ms per step": f"{statistics.median(x['milliseconds_per_step'] for x in runs):.0f}",
                 "minutes": f"{minutes:.1f}",
             }

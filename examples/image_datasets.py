@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from datasets import DataError, tensorflow_datasets_builder
+from prepared_data import DataError, prepared_builder
 
 # Of the training images, the last so many are for validation.
 VALIDATION = 5_000
@@ -16,14 +16,17 @@ HOSTS = {
     "fashion_mnist": "https://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
     "cifar10": "https://www.cs.toronto.edu",
 }
+ALTERNATIVES = {
+    "mnist": "; --dataset digits needs no download, fashion_mnist another one",
+    "fashion_mnist": "; --dataset digits needs no download, mnist another one",
+}
 
 
 @dataclass(frozen=True)
 class ImageData:
     """Labelled images: uint8 `(images, height, width, channels)` and int32 `(images,)`.
 
-    The test images are loaded when `test` is called, and never before: nothing can be chosen on
-    them by mistake.
+    The test images are what `test` returns, so that nothing is chosen on them by mistake.
     """
 
     name: str
@@ -91,8 +94,7 @@ def load_images(name: str) -> ImageData:
 
 
 def _prepared(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    alternatives = "'digits' (needs scikit-learn, no download)"
-    with tensorflow_datasets_builder(name, "--dataset", HOSTS[name], alternatives) as builder:
+    with prepared_builder(name, HOSTS[name], ALTERNATIVES.get(name, "")) as builder:
         import tensorflow_datasets as tfds
 
         dataset = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)

@@ -25,7 +25,7 @@ class Run:
     """A training run, new or resumed. Making it checks all input; `fit` and `report` do the work.
 
     After each epoch the validation images are classified, and the model with the fewest errors so
-    far is kept. The test images are read once, by that model, when training is over.
+    far is kept. The test images are read by that model, when training is over.
 
     Args:
         make_model: makes the network, from images as the data set has them to logits.
@@ -34,7 +34,9 @@ class Run:
         augment: what is done to a batch of images in training.
         settings: what describes the run; it must be the same when the run is resumed.
         output: folder for everything the run writes.
-        batch_size, epochs, seed: of the training.
+        batch_size, seed: of the training.
+        epochs: at most, each of `steps_per_epoch` steps.
+        steps: at most; the last epoch ends there. Default: as many as the epochs have.
         patience: epochs without a better validation after which training ends; 0: never.
         resume: whether to continue the run in `output`, if there is one.
         steps_per_epoch: steps between two validations. Default: one pass over the images.
@@ -50,8 +52,9 @@ class Run:
         settings: dict,
         output: Path,
         batch_size: int,
-        epochs: int,
         seed: int,
+        epochs: int | None = None,
+        steps: int | None = None,
         patience: int = 0,
         resume: bool = False,
         steps_per_epoch: int | None = None,
@@ -59,10 +62,11 @@ class Run:
     ):
         self.data = data
         self.output = Path(output)
-        self.epochs = epochs
         self.patience = patience
         self.batches = image_batching.ImageBatches(*data.train, batch_size, seed, augment)
         self.steps_per_epoch = steps_per_epoch or self.batches.steps_per_pass
+        self.epochs = epochs or math.ceil(steps / self.steps_per_epoch)
+        self.steps = steps or self.epochs * self.steps_per_epoch
         self.settings = {
             **settings,
             "dataset": data.name,
@@ -85,7 +89,7 @@ class Run:
         # Without the optimizer, which is of no use to whoever loads the file.
         portable = keras.Model(self.model.input, self.model.output, name=self.model.name)
         self.best = training.BestModel(portable, self.output / "best.keras", "val_error")
-        self.callbacks = [ErrorRates(), self.best]
+        self.callbacks = [keras.callbacks.TerminateOnNaN(), ErrorRates(), self.best]
         if patience:
             stop = keras.callbacks.EarlyStopping("val_error", patience=patience, mode="min")
             self.callbacks.append(stop)
@@ -94,11 +98,17 @@ class Run:
         )
 
     @property
+    def diverged(self) -> bool:
+        """Whether the training loss is no number any more."""
+        return not all(_is_finite(record["loss"]) for record in self.checkpoint.history)
+
+    @property
     def finished(self) -> bool:
-        """Whether the last epoch is done, or `patience` epochs have passed since the best one."""
+        """Whether all epochs are done, or `patience` since the best one, or the loss diverged."""
         errors = [record["val_error"] for record in self.checkpoint.history]
         waited = len(errors) - 1 - errors.index(min(errors)) if errors else 0
-        return self.checkpoint.epoch >= self.epochs or 0 < self.patience <= waited
+        impatient = 0 < self.patience <= waited
+        return self.checkpoint.epoch >= self.epochs or impatient or self.diverged
 
     def fit(self) -> list[dict]:
         """Trains to the end, unless that is done already, and returns the history."""
@@ -117,7 +127,11 @@ class Run:
                 validation_data=self.data.validation,
                 validation_batch_size=EVALUATION_BATCH,
                 verbose=1 if sys.stdout.isatty() else 2,
-                callbacks=[*self.callbacks, checkpoint],
+                callbacks=[
+                    training.LastStep(checkpoint, self.steps),
+                    *self.callbacks,
+                    checkpoint,
+                ],
             )
         return checkpoint.history
 
@@ -125,8 +139,6 @@ class Run:
         """Classifies the test images with the best model, writes all results and returns them."""
         history = self.checkpoint.history
         errors = [record["val_error"] for record in history]
-        if not math.isfinite(min(record["loss"] for record in history)):
-            raise ValueError("Training diverged. A lower `--learning-rate` may help.")
         model = keras.models.load_model(self.best.path, compile=False)
         results = {
             "error": {
@@ -136,6 +148,7 @@ class Run:
             "parameters": trainable_parameters(model),
             "best_epoch": history[errors.index(min(errors))]["epoch"],
             "epochs": len(history),
+            "diverged": self.diverged,
             "milliseconds_per_step": training.milliseconds_per_step(history),
             "wall_seconds": self.checkpoint.seconds,
             "settings": self.settings,
@@ -168,6 +181,10 @@ class FlooredExponentialDecay(keras.optimizers.schedules.ExponentialDecay):
 
     def get_config(self):
         return {**super().get_config(), "floor": self.floor}
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def error_rate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:

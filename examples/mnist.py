@@ -58,7 +58,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Trains the networks, as far as that is not done, and prints how they compare."""
     options = parse(arguments)
-    import image_datasets  # here, since TensorFlow takes seconds to load
+    import image_training  # noqa: F401, I001  here, since TensorFlow takes seconds to load
+    import image_datasets
 
     data = image_datasets.load_images(options.dataset)
     print(data.description)

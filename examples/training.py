@@ -124,11 +124,13 @@ class ExactCheckpoint(keras.callbacks.Callback):
         self._epoch_began = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
+        # Counted here: the optimizer's own count leaves out steps whose float16 gradients overflow.
+        self.step += 1
         self._batch_ended = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
         optimizer = self.model.optimizer
-        self.epoch, self.step = epoch + 1, int(optimizer.iterations)
+        self.epoch = epoch + 1
         self.seconds = time.perf_counter() - self._began
         self.history.append(
             {
@@ -179,6 +181,20 @@ class BestModel(keras.callbacks.Callback):
             self.best = logs[self.metric]
             with replacing(self.path) as unfinished:
                 self.portable.save(unfinished)
+
+
+class LastStep(keras.callbacks.Callback):
+    """Ends training at a step, wherever in an epoch that is."""
+
+    def __init__(self, checkpoint: ExactCheckpoint, last_step: int):
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.last_step = last_step
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # The checkpoint, which comes last, counts a step when it ends.
+        if self.checkpoint.step + 1 >= self.last_step:
+            self.model.stop_training = True
 
 
 def milliseconds_per_step(history: list[dict]) -> float:

@@ -74,6 +74,7 @@ class _Copies:
 
     def __init__(self):
         self.copies, self.originals, self.kernels = {}, {}, {}
+        self.banked = []  # kernels with the regularizers of their banks
 
     def of(self, layer):
         """The copy of a layer, a model or an operation, with weights yet to be set."""
@@ -108,7 +109,9 @@ class _Copies:
         layer = self.originals[copy]
         if isinstance(layer, KernelBank):
             # Values in place of symbols leave the bank out of the new graph.
-            return layer.kernels
+            kernels = layer.kernels
+            self.banked += [(kernel, layer.kernel_regularizer) for kernel in kernels.values()]
+            return kernels
         if not any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten((args, kwargs))):
             return layer(*args, **kwargs)  # what is done to a kernel between bank and layer
         if type(layer) in PLAIN:
@@ -121,6 +124,10 @@ class _Copies:
                 "`model` must give its layers kernels that depend on no input, from a KernelBank "
                 f"in the same graph. Received: {kernel!r} as the kernel of {copy.name}"
             )
+        regularizers = [regularizer for made, regularizer in self.banked if made is kernel]
+        if any(regularizers) and not copy.built:
+            config = keras.regularizers.serialize(regularizers[0])
+            copy.kernel_regularizer = keras.regularizers.deserialize(config)
         kernel = None if kernel is None else keras.ops.convert_to_numpy(kernel)
         if not np.array_equal(self.kernels.setdefault(copy, kernel), kernel):
             raise ValueError(

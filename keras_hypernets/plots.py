@@ -119,7 +119,15 @@ def _kernels_within(layer: keras.Layer, name: str, seen: set[int]) -> Iterator[t
         found += [(f"{name}/{key}", one) for key, one in made.items()]
     yield from ((path, one) for path, one in found if one is not None and len(one.shape) == 4)
     # Only models have a public list of the layers they are made of.
-    attributes = keras.tree.flatten(list(vars(layer).values()))
-    for part in layer.layers if isinstance(layer, keras.Model) else attributes:
-        if isinstance(part, keras.Layer):
-            yield from _kernels_within(part, f"{name}/{part.name}", seen)
+    parts = layer.layers if isinstance(layer, keras.Model) else _layers_in(vars(layer))
+    for part in parts:
+        yield from _kernels_within(part, f"{name}/{part.name}", seen)
+
+
+def _layers_in(value: Any) -> Iterator[keras.Layer]:
+    """Yields the layers in lists, tuples and dictionaries, whatever their keys."""
+    if isinstance(value, keras.Layer):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _layers_in(one)

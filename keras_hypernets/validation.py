@@ -59,3 +59,16 @@ def one_of(name: str, value: Any, allowed: Sequence) -> Any:
         names = ", ".join(repr(a) for a in allowed)
         raise ValueError(f"`{name}` must be one of {names}. Received: {name}={value!r}")
     return value
+
+
+def image_shape(value: object, least: int, dynamic: bool = False) -> tuple:
+    """Returns `(height, width, channels)` of at least `least` x `least`; None where `dynamic`."""
+    shape = tuple(value) if isinstance(value, (tuple, list)) else ()
+    sizes = [size for size in shape[:2] if not (dynamic and size is None)]
+    whole = all(isinstance(n, numbers.Integral) for n in (*sizes, *shape[2:]))
+    if len(shape) != 3 or not whole or min(sizes, default=least) < least or shape[2] < 1:
+        raise ValueError(
+            f"`input_shape` must be (height, width, channels) of at least {least} x {least}. "
+            f"Received: input_shape={value!r}"
+        )
+    return shape

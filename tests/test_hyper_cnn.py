@@ -45,6 +45,8 @@ class HyperCNN(LayerTestCase):
         for options, message in (
             ({"input_shape": (28, 28)}, "`input_shape` must be \\(height, width, channels\\)"),
             ({"input_shape": (3, 28, 1)}, "`input_shape` must be"),
+            ({"input_shape": (None, None, 1)}, "`input_shape` must be"),
+            ({"input_shape": (28, 28, None)}, "`input_shape` must be"),
             ({"classes": 0}, "`classes` must be a positive integer"),
             ({"hyper": "yes"}, "`hyper` must be True or False"),
         ):

@@ -36,10 +36,12 @@ class HyperResNet(tf.test.TestCase):
             (10, 1, (32, 32, 3), 10, {}),
             (16, 3, (9, 13, 1), 5, {"tile_size": 8, "embedding_dim": 6}),
             (10, 2, (9, 13, 4), 5, {"shortcut": "pad", "stem_norm": True}),
+            (10, 1, (None, None, 3), 5, {"shortcut": "pad"}),
         ):
             for hyper in (True, False):
                 model = hyper_resnet(depth, width, hyper, shape, classes, **options)
-                self.assertEqual(tuple(model(np.zeros((2, *shape))).shape), (2, classes))
+                images = np.zeros((2, *(size or 12 for size in shape)))
+                self.assertEqual(tuple(model(images).shape), (2, classes))
                 banks = [layer for layer in model.layers if isinstance(layer, KernelBank)]
                 self.assertLen(banks, int(hyper))
 
@@ -125,6 +127,9 @@ class HyperResNet(tf.test.TestCase):
             ((10, 1), {"classes": 0}, "`classes` must be a positive integer"),
             ((10, 1), {"input_shape": (32, 32)}, "`input_shape` must be \\(height, width"),
             ((10, 1), {"input_shape": (3, 32, 3)}, "`input_shape` must be"),
+            ((10, 1), {"input_shape": (32, 32, 0)}, "`input_shape` must be"),
+            ((10, 1), {"input_shape": (32, 32, None)}, "`input_shape` must be"),
+            ((10, 1), {"input_shape": 32}, "`input_shape` must be.*Received: input_shape=32"),
             ((10, 1), {"tile_size": 12}, "`tile_size` must be a divisor of 16"),
             ((10, 1), {"hyper": 1}, "`hyper` must be True or False"),
             ((10, 1), {"conv_bias": "no"}, "`conv_bias` must be True or False"),

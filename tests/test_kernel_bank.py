@@ -5,6 +5,7 @@ import os
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 from layer_test_case import LayerTestCase, randomize
 
 from keras_hypernets import HyperConv2D, HyperDense, KernelBank, KernelGenerator
@@ -14,10 +15,10 @@ SHAPES = {"one": (3, 3, 4, 4), "two": (3, 3, 4, 8), "three": (3, 3, 8, 12)}
 
 def banked(**options):
     images = keras.Input((9, 9, 4))
-    kernels = KernelBank(KernelGenerator((3, 3, 4, 4), 3), SHAPES, name="bank")(images)
+    kernels = KernelBank(KernelGenerator((3, 3, 4, 4), 3), SHAPES, name="bank", **options)(images)
     x = images
     for name, (*_, filters) in SHAPES.items():
-        x = HyperConv2D(filters, 3, name=name, **options)(x, kernels[name])
+        x = HyperConv2D(filters, 3, name=name)(x, kernels[name])
     return keras.Model(images, x)
 
 
@@ -38,17 +39,22 @@ class Bank(LayerTestCase):
         self.assertEqual(model.count_params(), layers.count_params())
         bank, generator = model.get_layer("bank"), layers.layers[0].generator
         pairs = list(zip(bank.generator.weights, generator.weights, strict=True))
-        for layer in layers.layers:
-            pairs.append((bank.embeddings[layer.name], layer.embedding))
-            pairs.append((model.get_layer(layer.name).bias, layer.bias))
-        self.assertLen(pairs, len(model.weights))
+        pairs += [(model.get_layer(one.name).bias, one.bias) for one in layers.layers]
+        self.assertLen(pairs, len(model.weights) - 1)
         for ours, other in pairs:
             other.assign(ours)
+        rows = [layer.embedding.shape[0] for layer in layers.layers]
+        parts = np.split(ops.convert_to_numpy(bank.embedding), np.cumsum(rows)[:-1])
+        for layer, part in zip(layers.layers, parts, strict=True):
+            layer.embedding.assign(part)
         gradients = []
         for one, weights in zip((model, layers), zip(*pairs, strict=True), strict=True):
+            embeddings = [bank.embedding] if one is model else [x.embedding for x in layers.layers]
             with tf.GradientTape() as tape:
                 loss = tf.reduce_sum(tf.square(one(self.x)))
-            gradients.append(tape.gradient(loss, [weight.value for weight in weights]))
+            found = tape.gradient(loss, [weight.value for weight in (*weights, *embeddings)])
+            *found, of_embeddings = [*found[: len(pairs)], np.concatenate(found[len(pairs) :])]
+            gradients.append([*found, of_embeddings])
         self.assertAllClose(model(self.x), layers(self.x), 1e-5, 1e-5)
         for ours, other in zip(*gradients, strict=True):
             self.assertAllClose(ours, other, 1e-4, 1e-3)
@@ -118,30 +124,53 @@ class Bank(LayerTestCase):
             model.compile("adam", "mse")
             loss = model.train_on_batch(self.x, np.ones(model.compute_output_shape(self.x.shape)))
             self.assertTrue(np.isfinite(loss))
-            self.assertLen(model.losses, 3)
-            self.assertEqual({loss.dtype for loss in model.losses}, {tf.float32})
+            (penalty,) = model.losses
+            kernels = model.get_layer("bank").kernels.values()
+            expected = sum(0.01 * np.sum(np.square(ops.cast(k, "float32"))) for k in kernels)
+            self.assertAllClose(penalty, expected, 1e-2)
+            self.assertEqual(penalty.dtype, tf.float32)
 
     def test_bad_input(self):
         generator = KernelGenerator((3, 3, 4, 4), 3)
         images = keras.KerasTensor((None, 9, 9, 4))
 
-        def conv(kernel_shape, *arguments):
-            return HyperConv2D(4, 3, *arguments)(images, keras.KerasTensor(kernel_shape))
+        def conv(kernel_shape, generator=None, **options):
+            return HyperConv2D(4, 3, generator, **options)(images, keras.KerasTensor(kernel_shape))
 
         for make, message in (
             (lambda: KernelBank("small", SHAPES), "`generator` must be a KernelGenerator"),
-            (lambda: KernelBank(generator, {}), "`kernel_shapes` must name at least one kernel"),
+            (lambda: KernelBank(generator, {}), "from at least one name to a shape"),
+            (lambda: KernelBank(generator, [(3, 3, 4, 4)]), "must be a dictionary"),
+            (lambda: KernelBank(generator, {1: (3, 3, 4, 4)}), "must be a dictionary"),
+            (lambda: KernelBank(generator, {"a": (4,)}), "`kernel_shapes` must be \\(height"),
+            (lambda: KernelBank(generator, {"a": 3}), "`kernel_shapes` must be \\(height"),
+            (lambda: KernelBank(generator, {"a": (3, 3, 0, 4)}), "must be a positive integer"),
             (lambda: KernelBank(generator, {"odd": (3, 3, 4, 6)}), "kernel of odd must consist"),
             (lambda: KernelBank(generator, SHAPES, dtype="float64"), "must have the dtype"),
             (lambda: conv((3, 3, 4, 8)), "`kernel` must have the shape \\(3, 3, 4, 4\\)"),
-            (lambda: conv((3, 3, 4, 4), generator), "there must be no `generator` beside it"),
+            (lambda: conv((3, 3, 4, 4), generator), "`generator` and `kernel_regularizer` of"),
+            (
+                lambda: conv((3, 3, 4, 4), generator=None, kernel_regularizer="l2"),
+                "are those of the KernelB",
+            ),
         ):
             with self.assertRaisesRegex(ValueError, message):
                 make()
+        for layer, wrong, message in (
+            (HyperConv2D(4, 3), (3, 3, 4, 4), "in every call or in none"),
+            (HyperDense(4), (4, 4), "in every call or in none"),
+        ):
+            layer(self.x)
+            for given in (np.ones(wrong), keras.KerasTensor(wrong)):
+                with self.assertRaisesRegex(ValueError, message):
+                    layer(self.x if isinstance(given, np.ndarray) else images, given)
         layer = HyperConv2D(4, 3)
-        layer(images)
-        with self.assertRaisesRegex(ValueError, "in every call or in none"):
-            layer(self.x, np.ones((3, 3, 4, 4)))
+        layer(images, keras.KerasTensor((3, 3, 4, 4)))
+        for given in (np.ones((1, 1, 4, 4)), keras.KerasTensor((1, 1, 4, 4))):
+            with self.assertRaisesRegex(ValueError, "`kernel` must have the shape .*\\(1, 1, 4, 4"):
+                layer(self.x if isinstance(given, np.ndarray) else images, given)
+        with self.assertRaisesRegex(ValueError, "in every call or in none.*none"):
+            layer(images)
         model = banked()
         with self.assertRaisesRegex(AttributeError, "kernel of one is an input"):
             model.get_layer("one").kernel  # noqa: B018

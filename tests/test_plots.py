@@ -168,6 +168,19 @@ class PlotFilters(tf.test.TestCase):
         )
         self.check_panel(figure.axes[1], keras.ops.convert_to_numpy(bank.kernels["wide"]))
 
+    def test_layers_of_layers_with_other_attributes(self):
+        class Block(layers.Layer):
+            def __init__(self):
+                super().__init__(name="block")
+                self.table = {1: 2, "a": [layers.Conv2D(2, 3, name="inner")]}
+
+            def build(self, input_shape):
+                self.table["a"][0].build(input_shape)
+
+        block = Block()
+        block.build((None, 5, 5, 1))
+        self.assertEqual(titles(plot_filters(block)), ["inner (3, 3, 1, 2)"])
+
     def test_dense_kernels_of_a_bank_are_left_out(self):
         bank = KernelBank(KernelGenerator((4, 4)), {"dense": (4, 8)})
         bank.build((None, 4))

@@ -66,12 +66,16 @@ class Generator(LayerTestCase):
         self.assertAllClose(found, 2 / (9 * 6 * 3), 0.1, 0)
 
     def test_notebook_values(self):
-        generator = KernelGenerator((7, 7, 16, 16), 16, initializer="notebook")
-        layer = HyperConv2D(64, 7, generator)
-        layer.build((None, 9, 9, 64))
-        self.assertAllClose(np.mean(layer.embedding), 0.01, atol=0.15)
-        self.assertAllClose(np.std(layer.embedding), 0.88, 0.1)  # cut off at two deviations
-        self.assertLess(np.std(layer.kernel), 0.002)
+        ratios = []
+        for seed in range(20):
+            keras.utils.set_random_seed(seed)
+            generator = KernelGenerator((7, 7, 16, 16), 4, initializer="notebook")
+            layer = HyperConv2D(64, 7, generator)
+            layer.build((None, 9, 9, 64))
+            ratios.append(np.sqrt(2 / (7 * 7 * 64)) / np.std(layer.kernel))
+        self.assertBetween(np.mean(ratios), 50, 200)  # 200 for one tile, here for 4 of them
+        self.assertAllClose(np.mean(layer.embedding), 0.01, atol=0.3)
+        self.assertAllClose(np.std(layer.embedding), 0.88, 0.2)  # cut off at two deviations
         self.assertNotAllClose(
             np.ravel(generator.projection_kernel)[:50], np.ravel(generator.output_kernel)[:50]
         )
@@ -163,6 +167,26 @@ class Layers(LayerTestCase):
                 tile = kernel[..., 2 * row : 2 * row + 2, 4 * column : 4 * column + 4]
                 self.assertAllClose(tile, reference_tile(generator, z), 1e-5, 1e-6)
 
+    def test_regularizer_counts_a_kernel_once(self):
+        """However often a layer is called, as in Keras' own layers; not when it is frozen."""
+        x = inputs = keras.Input((2, 4))
+        layer = HyperDense(4, embedding_dim=3, kernel_regularizer="l2")
+        for _ in range(2):
+            x = layer(x)
+        y = keras.layers.TimeDistributed(layer)(x)
+        model = keras.Model(inputs, [x, y])
+        model.compile("sgd", "mse")
+        data = np.ones((3, 2, 4), "float32")
+        expected = 0.01 * np.sum(np.square(layer.kernel))
+        plain_loss = [np.mean(np.square(np.asarray(out) - 1)) for out in model(data)]
+        loss = model.evaluate(data, [data, data], verbose=0)
+        self.assertAllClose(loss[0], sum(plain_loss) + expected, 1e-5)
+        model.fit(data, [data, data], verbose=0)
+        self.assertLen(model.losses, 1)
+        self.assertAllClose(float(model.losses[0]), 0.01 * np.sum(np.square(layer.kernel)), 1e-5)
+        layer.trainable = False
+        self.assertEmpty(model.losses)
+
     def test_regularizer_acts_on_the_generated_kernel(self):
         layer = HyperDense(6, embedding_dim=3, kernel_regularizer=keras.regularizers.L2(0.5))
         x = ops.ones((2, 4))
@@ -174,6 +198,20 @@ class Layers(LayerTestCase):
             layer(x)
             loss = sum(layer.losses)
         self.assertGreater(np.abs(tape.gradient(loss, layer.embedding.value)).max(), 0)
+
+    def test_hyper_dense_passes_masks_on(self):
+        ids = keras.Input((5,))
+        x = HyperDense(3)(keras.layers.Embedding(4, 2, mask_zero=True)(ids))
+        model = keras.Model(ids, keras.layers.LSTM(2)(x))
+        padded = model(np.array([[1, 2, 0, 0, 0]]))
+        self.assertAllClose(padded, model(np.array([[1, 2, 0, 0, 0]]) * 1), 1e-6)
+        self.assertNotAllClose(padded, model(np.array([[1, 2, 3, 3, 3]])))
+        self.assertTrue(HyperDense(3).supports_masking)
+
+    def test_images_of_any_size(self):
+        model = keras.Sequential([keras.Input((None, None, 2)), HyperConv2D(3, 3, padding="SAME")])
+        self.assertEqual(model.output_shape, (None, None, None, 3))
+        self.assertEqual(tuple(model(np.ones((1, 4, 6, 2))).shape), (1, 4, 6, 3))
 
     def test_frozen_layers_do_not_train(self):
         for layer in (HyperConv2D(3, 3, trainable=False), HyperConv2D(3, 3)):
@@ -203,6 +241,10 @@ class Layers(LayerTestCase):
             (lambda: HyperConv2D(0, 3), x, "`filters` must be a positive integer"),
             (lambda: HyperDense(0), x, "`units` must be a positive integer"),
             (lambda: HyperDense(3, embedding_dim=0), x, "`embedding_dim` must be a positive"),
+            (lambda: HyperDense(3, hidden_units=0), x, "`hidden_units` must be a positive"),
+            (lambda: HyperDense(3), (None, None), "features of the input of .* must be known"),
+            (lambda: HyperConv2D(3, 3), (None, 8, 8, None), "input of .* must be known"),
+            (lambda: HyperDense(8, generator), (None, 8), "as many axes"),
         ):
             with self.assertRaisesRegex(ValueError, message):
                 make().build(shape)

@@ -3,7 +3,7 @@
 import keras
 
 from keras_hypernets.static.hyper_conv2d import HyperConv2D
-from keras_hypernets.validation import boolean, positive_integer
+from keras_hypernets.validation import boolean, image_shape, positive_integer
 
 
 def hyper_cnn(
@@ -39,11 +39,7 @@ def hyper_cnn(
     """
     boolean("hyper", hyper)
     classes = positive_integer("classes", classes)
-    if len(input_shape) != 3 or min(input_shape[:2]) < 4:
-        raise ValueError(
-            "`input_shape` must be (height, width, channels) of at least 4 x 4. "
-            f"Received: input_shape={input_shape!r}"
-        )
+    input_shape = image_shape(input_shape, least=4)
     channels_last = {"data_format": "channels_last"}
     options = {"padding": "same", "activation": "relu", **channels_last}
     x = images = keras.Input(input_shape, name="images")

@@ -8,7 +8,7 @@ from keras import layers
 from keras_hypernets.static.hyper_conv2d import HyperConv2D
 from keras_hypernets.static.kernel_bank import KernelBank
 from keras_hypernets.static.kernel_generator import KernelGenerator
-from keras_hypernets.validation import boolean, one_of, positive_integer
+from keras_hypernets.validation import boolean, image_shape, one_of, positive_integer
 
 GROUPS = 3
 STEM_FILTERS = 16
@@ -50,7 +50,8 @@ def hyper_resnet(
         depth: 6n + 4 with n at least 1: 10, 16, 22, ..., number of convolutions along the way.
         width: positive integer, factor of the filters.
         hyper: whether the kernels of the blocks are generated. Default `True`.
-        input_shape: `(height, width, channels)` of the images, at least 4 x 4.
+        input_shape: `(height, width, channels)` of the images, at least 4 x 4; height and width
+            may be `None`, for images of any size.
         classes: positive integer, number of logits. Default 10.
         shortcut: where a block changes the shape, `"projection"` (default) is a 1 x 1 convolution,
             `"pad"` leaves out pixels and adds channels of zeros.
@@ -93,18 +94,14 @@ def hyper_resnet(
         raise ValueError(
             f"`tile_size` must be a divisor of {STEM_FILTERS}. Received: tile_size={tile_size}"
         )
-    if len(input_shape) != 3 or min(input_shape[:2]) < 4:
-        raise ValueError(
-            "`input_shape` must be (height, width, channels) of at least 4 x 4. "
-            f"Received: input_shape={input_shape!r}"
-        )
-    options = {
-        "padding": "same",
-        "use_bias": conv_bias,
-        "kernel_regularizer": kernel_regularizer,
-        "data_format": "channels_last",
-    }
-    plain = partial(layers.Conv2D, kernel_initializer="he_normal", **options)
+    input_shape = image_shape(input_shape, least=4, dynamic=True)
+    options = {"padding": "same", "use_bias": conv_bias, "data_format": "channels_last"}
+    plain = partial(
+        layers.Conv2D,
+        kernel_initializer="he_normal",
+        kernel_regularizer=kernel_regularizer,
+        **options,
+    )
     norm = partial(layers.BatchNormalization, -1, 0.9, 1e-5, synchronized=synchronized)
     plan = _plan(blocks, width)
     x = images = keras.Input(input_shape, name="images")
@@ -114,7 +111,7 @@ def hyper_resnet(
         tile = (3, 3, tile_size, tile_size)
         generator = KernelGenerator(tile, embedding_dim, name="generator")
         shapes = {name: (3, 3, *channels) for name, (*channels, _) in plan.items()}
-        kernels = KernelBank(generator, shapes, name="kernels")(images)
+        kernels = KernelBank(generator, shapes, kernel_regularizer, name="kernels")(images)
 
     def norm_relu(x, name):
         return layers.ReLU(name=f"{name}_relu")(norm(name=f"{name}_norm")(x))

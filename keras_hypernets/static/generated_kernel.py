@@ -1,13 +1,14 @@
 """What layers with a generated kernel have in common."""
 
 import keras
-from keras import ops
 
 from keras_hypernets.static.kernel_generator import (
     KernelGenerator,
     check_generator,
     serialize_generator,
+    with_generator,
 )
+from keras_hypernets.validation import positive_integer
 
 
 class GeneratedKernelLayer(keras.Layer):
@@ -19,13 +20,16 @@ class GeneratedKernelLayer(keras.Layer):
     from a `KernelBank`, makes nothing but its bias.
 
     A generator shared by several layers stays shared through `.keras` files; `clone_model`,
-    `from_config` and a bare JSON config give each layer a copy of its own.
+    `from_config` and a bare JSON config give each layer a copy of its own. It is a part of each of
+    its layers, so that freezing one layer freezes it for all. To train embeddings alone, give a
+    generator with `trainable=False`.
 
     Args:
         generator: `KernelGenerator` to share, or `None` (default).
         embedding_dim, hidden_units: of the layer's own generator, if it has one.
         activation, use_bias, bias_initializer, bias_regularizer, bias_constraint: as in Keras.
-        kernel_regularizer: applied to the generated kernel. Default `None`.
+        kernel_regularizer: applied to the generated kernel, once however often the layer is called,
+            unless its embedding is frozen. Default `None`.
         **kwargs: those of `keras.Layer`.
     """
 
@@ -47,7 +51,9 @@ class GeneratedKernelLayer(keras.Layer):
             check_generator(generator, self.dtype_policy)
         self.shares_generator = generator is not None
         self.generator = generator
-        self.embedding_dim = embedding_dim
+        self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
+        if hidden_units is not None:
+            hidden_units = positive_integer("hidden_units", hidden_units)
         self.hidden_units = hidden_units
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
@@ -57,21 +63,28 @@ class GeneratedKernelLayer(keras.Layer):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
     def build_kernel(self, kernel_shape, given_shape):
-        """Makes the embeddings of a kernel `(*window, in, out)`, and a generator if needed.
+        """Makes the embedding of a kernel `(*window, in, out)`, and a generator if needed.
 
         Nothing is made if the layer is given its kernel, of `given_shape`.
 
         Raises:
             ValueError: if the kernel cannot be made of the generator's tiles, or has another shape.
         """
+        if None in kernel_shape:
+            raise ValueError(
+                f"The channels or features of the input of {self.name} must be known. "
+                f"Received: an input that needs the kernel {tuple(kernel_shape)}"
+            )
         self.kernel_shape = tuple(kernel_shape)
         self.takes_kernel = given_shape is not None
         if self.takes_kernel:
-            if tuple(given_shape) != self.kernel_shape or self.shares_generator:
+            self.check_given_kernel(given_shape)
+            if self.shares_generator or self.kernel_regularizer is not None:
                 raise ValueError(
-                    f"`kernel` must have the shape {self.kernel_shape} in {self.name}, and there "
-                    "must be no `generator` beside it. "
-                    f"Received: a kernel {tuple(given_shape)}, generator={self.generator!r}"
+                    f"`generator` and `kernel_regularizer` of {self.name} must be None, since they "
+                    "are those of the KernelBank that gives it a kernel. "
+                    f"Received: generator={self.generator!r}, "
+                    f"kernel_regularizer={self.kernel_regularizer!r}"
                 )
             return
         if self.generator is None:
@@ -82,15 +95,22 @@ class GeneratedKernelLayer(keras.Layer):
                 dtype=self.dtype_policy,
                 trainable=self.trainable,
             )
-        tiles = self.generator.count_tiles(kernel_shape, self.name)
-        if not self.generator.built:
-            self.generator.build()
-            self.generator.built = True
-        self.embedding = self.add_weight(
-            name="embedding",
-            shape=(tiles[0] * tiles[1], self.generator.embedding_dim),
-            initializer=self.generator.embedding_initializer(*tiles),
+        self.embedding = self.generator.add_embedding(
+            self, [self.kernel_shape], self.kernel_regularizer
         )
+
+    def check_given_kernel(self, shape):
+        """Raises a ValueError unless a call has a kernel if and only if the first one had."""
+        if (shape is not None) != self.takes_kernel:
+            raise ValueError(
+                f"`kernel` must be given to {self.name} in every call or in none. "
+                f"Received: {'none' if shape is None else f'one of shape {tuple(shape)}'}"
+            )
+        if shape is not None and tuple(shape) != self.kernel_shape:
+            raise ValueError(
+                f"`kernel` must have the shape {self.kernel_shape} in {self.name}. "
+                f"Received: {tuple(shape)}"
+            )
 
     def build_bias(self, size):
         self.bias = None
@@ -110,20 +130,12 @@ class GeneratedKernelLayer(keras.Layer):
             raise AttributeError(f"{self.name} has no kernel before it is built.")
         if self.takes_kernel:
             raise AttributeError(f"The kernel of {self.name} is an input of its call.")
-        return self.generator.assemble(self.generator(self.embedding), self.kernel_shape)
+        return self.generator.kernels(self.embedding, [self.kernel_shape])[0]
 
-    def regularized_kernel(self, given):
-        """The kernel, generated or given; its regularisation is added to the losses."""
-        if (given is not None) != self.takes_kernel:
-            raise ValueError(
-                f"`kernel` must be given to {self.name} in every call or in none. "
-                f"Received: kernel={given!r}"
-            )
-        kernel = self.kernel if given is None else given
-        if self.kernel_regularizer is not None:
-            # Losses are summed in the variables' dtype, which is wider under mixed precision.
-            self.add_loss(self.kernel_regularizer(ops.cast(kernel, self.variable_dtype)))
-        return kernel
+    def kernel_of(self, given):
+        """The kernel of a call, generated or given."""
+        self.check_given_kernel(None if given is None else given.shape)
+        return self.kernel if given is None else given
 
     def finish(self, outputs, bias):
         """Adds the bias, if there is one, and applies the activation."""
@@ -146,6 +158,4 @@ class GeneratedKernelLayer(keras.Layer):
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        config["generator"] = keras.saving.deserialize_keras_object(config["generator"])
-        return cls(**config)
+        return cls(**with_generator(config))

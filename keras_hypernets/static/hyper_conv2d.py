@@ -88,7 +88,7 @@ class HyperConv2D(GeneratedKernelLayer):
         self.filters = positive_integer("filters", filters)
         self.kernel_size = _pair("kernel_size", kernel_size)
         self.strides = _pair("strides", strides)
-        self.padding = one_of("padding", padding, ("valid", "same"))
+        self.padding = one_of("padding", str(padding).lower(), ("valid", "same"))
         self.data_format = one_of(
             "data_format",
             data_format or keras.config.image_data_format(),
@@ -112,16 +112,17 @@ class HyperConv2D(GeneratedKernelLayer):
         axis = -1 if self.data_format == "channels_last" else 1
         channels = inputs_shape[axis]
         self.input_spec = keras.InputSpec(ndim=4, axes={axis: channels})
-        if channels % self.groups:
+        if channels is not None and channels % self.groups:
             raise ValueError(
                 "The channels of the input must be a multiple of `groups`. "
                 f"Received: an input of shape {tuple(inputs_shape)}, groups={self.groups}"
             )
-        self.build_kernel((*self.kernel_size, channels // self.groups, self.filters), kernel_shape)
+        channels = None if channels is None else channels // self.groups
+        self.build_kernel((*self.kernel_size, channels, self.filters), kernel_shape)
         self.build_bias(self.filters)
 
     def call(self, inputs, kernel=None):
-        outputs = self.convolve(inputs, self.regularized_kernel(kernel))
+        outputs = self.convolve(inputs, self.kernel_of(kernel))
         bias = self.bias
         if bias is not None and self.data_format == "channels_first":
             bias = ops.reshape(bias, (-1, 1, 1))
@@ -138,6 +139,8 @@ class HyperConv2D(GeneratedKernelLayer):
         )
 
     def compute_output_shape(self, inputs_shape, kernel_shape=None):
+        if self.built:
+            self.check_given_kernel(kernel_shape)
         channels = inputs_shape[-1 if self.data_format == "channels_last" else 1]
         # Groups do not change the shape, and `ops.conv` takes none with symbolic tensors.
         kernel = keras.KerasTensor((*self.kernel_size, channels, self.filters))

@@ -71,6 +71,7 @@ class HyperDense(GeneratedKernelLayer):
             **kwargs,
         )
         self.units = positive_integer("units", units)
+        self.supports_masking = True
         self.input_spec = keras.InputSpec(min_ndim=2)
 
     def build(self, inputs_shape, kernel_shape=None):
@@ -79,9 +80,11 @@ class HyperDense(GeneratedKernelLayer):
         self.build_bias(self.units)
 
     def call(self, inputs, kernel=None):
-        return self.finish(ops.matmul(inputs, self.regularized_kernel(kernel)), self.bias)
+        return self.finish(ops.matmul(inputs, self.kernel_of(kernel)), self.bias)
 
     def compute_output_shape(self, inputs_shape, kernel_shape=None):
+        if self.built:
+            self.check_given_kernel(kernel_shape)
         return (*inputs_shape[:-1], self.units)
 
     def get_config(self):

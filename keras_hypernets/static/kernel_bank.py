@@ -1,11 +1,13 @@
 """KernelBank: the kernels of many layers from one generator, in one product."""
 
-import itertools
-
 import keras
-from keras import ops
 
-from keras_hypernets.static.kernel_generator import check_generator, serialize_generator
+from keras_hypernets.static.kernel_generator import (
+    check_generator,
+    kernel_shape,
+    serialize_generator,
+    with_generator,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -20,6 +22,8 @@ class KernelBank(keras.Layer):
     Args:
         generator: `KernelGenerator` whose tiles the kernels consist of.
         kernel_shapes: dictionary from a name to the shape of its kernel, `(*window, in, out)`.
+        kernel_regularizer: applied to each generated kernel, once however often it is used. Default
+            `None`.
         **kwargs: those of `keras.Layer`.
 
     Call arguments:
@@ -30,7 +34,7 @@ class KernelBank(keras.Layer):
         A dictionary from names to kernels. `bank.kernels` is the same without a call.
 
     Raises:
-        ValueError: if a kernel is not made of whole tiles, or `generator` is none.
+        ValueError: if a kernel is not made of whole tiles, or for an argument of another kind.
 
     Example:
 
@@ -46,46 +50,35 @@ class KernelBank(keras.Layer):
         [Ha et al., 2016](https://arxiv.org/abs/1609.09106), section 3.1.
     """
 
-    def __init__(self, generator, kernel_shapes, **kwargs):
+    def __init__(self, generator, kernel_shapes, kernel_regularizer=None, **kwargs):
         super().__init__(**kwargs)
         check_generator(generator, self.dtype_policy)
-        self.generator = generator
-        self.kernel_shapes = {name: tuple(shape) for name, shape in kernel_shapes.items()}
-        if not self.kernel_shapes:
+        names = list(kernel_shapes) if isinstance(kernel_shapes, dict) else []
+        if not names or not all(isinstance(name, str) for name in names):
             raise ValueError(
-                "`kernel_shapes` must name at least one kernel. "
+                "`kernel_shapes` must be a dictionary from at least one name to a shape. "
                 f"Received: kernel_shapes={kernel_shapes!r}"
             )
-        self._tiles = {
-            name: generator.count_tiles(shape, name) for name, shape in self.kernel_shapes.items()
+        self.generator = generator
+        self.kernel_shapes = {
+            name: kernel_shape("kernel_shapes", shape) for name, shape in kernel_shapes.items()
         }
+        for name, shape in self.kernel_shapes.items():
+            generator.count_tiles(shape, name)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
     def build(self, input_shape):
-        if not self.generator.built:
-            self.generator.build()
-            self.generator.built = True
-        self.embeddings = {
-            name: self.add_weight(
-                name=f"{name}_embedding",
-                shape=(tiles[0] * tiles[1], self.generator.embedding_dim),
-                initializer=self.generator.embedding_initializer(*tiles),
-            )
-            for name, tiles in self._tiles.items()
-        }
+        self.embedding = self.generator.add_embedding(
+            self, list(self.kernel_shapes.values()), self.kernel_regularizer
+        )
 
     @property
     def kernels(self):
         """Dictionary from names to generated kernels."""
         if not self.built:
             raise AttributeError(f"{self.name} has no kernels before it is built.")
-        names = list(self.kernel_shapes)
-        tiles = self.generator(ops.concatenate([self.embeddings[name] for name in names]))
-        *ends, _ = itertools.accumulate(rows * columns for rows, columns in self._tiles.values())
-        parts = ops.split(tiles, ends) if ends else [tiles]  # TensorFlow cannot split at no place
-        return {
-            name: self.generator.assemble(part, self.kernel_shapes[name])
-            for name, part in zip(names, parts, strict=True)
-        }
+        kernels = self.generator.kernels(self.embedding, list(self.kernel_shapes.values()))
+        return dict(zip(self.kernel_shapes, kernels, strict=True))
 
     def call(self, inputs):
         return self.kernels
@@ -98,10 +91,9 @@ class KernelBank(keras.Layer):
             **super().get_config(),
             "generator": serialize_generator(self.generator),
             "kernel_shapes": self.kernel_shapes,
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
-        config["generator"] = keras.saving.deserialize_keras_object(config["generator"])
-        return cls(**config)
+        return cls(**with_generator(config))

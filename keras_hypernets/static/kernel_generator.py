@@ -1,5 +1,6 @@
 """The hypernetwork of the static half: from an embedding to one tile of a kernel."""
 
+import itertools
 import math
 
 import keras
@@ -66,7 +67,7 @@ class KernelGenerator(keras.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.tile_shape = _tile_shape(tile_shape)
+        self.tile_shape = kernel_shape("tile_shape", tile_shape)
         self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
         self.hidden_units = (
             None if hidden_units is None else positive_integer("hidden_units", hidden_units)
@@ -74,6 +75,7 @@ class KernelGenerator(keras.Layer):
         self.initializer = one_of(
             "initializer", initializer, ("hyperfan_in", "hyperfan_out", "notebook")
         )
+        self.input_spec = keras.InputSpec(ndim=2, axes={-1: self.embedding_dim})
 
     def build(self, input_shape=None):
         *window, inputs, outputs = self.tile_shape
@@ -100,6 +102,14 @@ class KernelGenerator(keras.Layer):
             name="output_bias", shape=(positions * outputs,), initializer="zeros"
         )
 
+    def call(self, embeddings):
+        *window, inputs, outputs = self.tile_shape
+        hidden = ops.tensordot(embeddings, self.projection_kernel, 1) + self.projection_bias
+        rows = ops.matmul(hidden, self.output_kernel) + self.output_bias
+        rows = ops.reshape(rows, (-1, inputs, *window, outputs))
+        channel_last = (0, *range(2, 2 + len(window)), 1, 2 + len(window))
+        return ops.transpose(rows, channel_last)
+
     def count_tiles(self, kernel_shape, owner):
         """Returns how many tiles a kernel `(*window, in, out)` has along its two channel axes.
 
@@ -110,32 +120,61 @@ class KernelGenerator(keras.Layer):
         *window, inputs, outputs = kernel_shape
         if tile_window != window or inputs % tile_in or outputs % tile_out:
             raise ValueError(
-                f"The kernel of {owner} must consist of whole tiles: the same window, and "
-                "channels that are multiples of the tile's. Received: a kernel "
+                f"The kernel of {owner} must consist of whole tiles: as many axes, the same "
+                "window, and channels that are multiples of the tile's. Received: a kernel "
                 f"{tuple(kernel_shape)} and a generator of tiles {self.tile_shape}"
             )
         return inputs // tile_in, outputs // tile_out
 
-    def embedding_initializer(self, input_tiles, output_tiles):
-        """Returns the initializer for the embeddings of a kernel of so many tiles."""
+    def add_embedding(self, layer, kernel_shapes, kernel_regularizer=None):
+        """Adds to a layer the weight `embedding`: a row for every tile of its kernels, in order.
+
+        Args:
+            layer: the layer that the kernels are for.
+            kernel_shapes: list of shapes `(*window, in, out)`.
+            kernel_regularizer: applied to each of the generated kernels, or `None`.
+        """
+        if not self.built:
+            self.build()
+        grids = [self.count_tiles(shape, layer.name) for shape in kernel_shapes]
+
+        def initial(shape, dtype=None):
+            parts = [
+                self._embedding_initializer(*grid)((math.prod(grid), shape[-1]), dtype)
+                for grid in grids
+            ]
+            return ops.concatenate(parts)
+
+        def penalty(embedding):
+            # Losses are summed in the variables' dtype, which is wider under mixed precision.
+            kernels = self.kernels(embedding, kernel_shapes)
+            return sum(kernel_regularizer(ops.cast(k, layer.variable_dtype)) for k in kernels)
+
+        return layer.add_weight(
+            name="embedding",
+            shape=(sum(map(math.prod, grids)), self.embedding_dim),
+            initializer=initial,
+            regularizer=kernel_regularizer and penalty,
+        )
+
+    def _embedding_initializer(self, input_tiles, output_tiles):
         if self.initializer == "notebook":
             return keras.initializers.TruncatedNormal(mean=0.01, stddev=1.0)
         tiles = input_tiles if self.initializer == "hyperfan_in" else output_tiles
         return keras.initializers.RandomNormal(stddev=math.sqrt(1 / tiles))
 
-    def call(self, embeddings):
-        *window, inputs, outputs = self.tile_shape
-        hidden = ops.tensordot(embeddings, self.projection_kernel, 1) + self.projection_bias
-        rows = ops.matmul(hidden, self.output_kernel) + self.output_bias
-        rows = ops.reshape(rows, (-1, inputs, *window, outputs))
-        channel_last = (0, *range(2, 2 + len(window)), 1, 2 + len(window))
-        return ops.transpose(rows, channel_last)
+    def kernels(self, embedding, kernel_shapes):
+        """Generates the kernels whose tiles have the rows of `embedding`, in one product."""
+        tiles = self(embedding)
+        counts = [math.prod(self.count_tiles(shape, self.name)) for shape in kernel_shapes]
+        *ends, _ = itertools.accumulate(counts)
+        parts = ops.split(tiles, ends) if ends else [tiles]  # TensorFlow cannot split at no place
+        return [self._assemble(*pair) for pair in zip(parts, kernel_shapes, strict=True)]
 
-    def assemble(self, tiles, kernel_shape):
-        """Puts the tiles of a kernel together, row-major (eq. 3): rows are input tiles."""
+    def _assemble(self, tiles, kernel_shape):
+        # Row-major (eq. 3): rows of tiles are input channels.
         *window, tile_in, tile_out = self.tile_shape
-        *_, inputs, outputs = kernel_shape
-        grid = (inputs // tile_in, outputs // tile_out)
+        grid = self.count_tiles(kernel_shape, self.name)
         tiles = ops.reshape(tiles, (*grid, *window, tile_in, tile_out))
         w = len(window)
         order = (*range(2, 2 + w), 0, 2 + w, 1, 3 + w)
@@ -154,17 +193,18 @@ class KernelGenerator(keras.Layer):
         }
 
 
-def _tile_shape(tile_shape):
-    try:
-        shape = tuple(tile_shape)
-    except TypeError:
-        shape = ()
-    if len(shape) not in (2, 4):
+def kernel_shape(name, shape):
+    """Returns the shape of a kernel or tile as a tuple of integers.
+
+    Raises:
+        ValueError: unless it is `(height, width, in, out)` or `(in, out)`.
+    """
+    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else ()
+    if len(sizes) not in (2, 4):
         raise ValueError(
-            "`tile_shape` must be (height, width, in, out) or (in, out). "
-            f"Received: tile_shape={tile_shape!r}"
+            f"`{name}` must be (height, width, in, out) or (in, out). Received: {name}={shape!r}"
         )
-    return tuple(positive_integer("tile_shape", size) for size in shape)
+    return tuple(positive_integer(name, size) for size in sizes)
 
 
 def check_generator(generator, dtype_policy):
@@ -186,3 +226,9 @@ def serialize_generator(generator):
     # first layer would not carry the mark, and loading would part the layers.
     keras.saving.serialize_keras_object(generator)
     return keras.saving.serialize_keras_object(generator)
+
+
+def with_generator(config):
+    """Returns a layer's configuration with its generator, if it has one, made from the file's."""
+    generator = config.get("generator")
+    return {**config, "generator": keras.saving.deserialize_keras_object(generator)}
