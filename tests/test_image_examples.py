@@ -1,6 +1,7 @@
 """`mnist.py` and `cifar10.py` from the command line to the SavedModel."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def no_tensorflow_datasets(monkeypatch):
 def train_cifar10(output, *more):
     options = "--depth 10 --width 1 --steps 12 --batch-size 16 --no-jit-compile".split()
     cifar10.main([*options, "--output", str(output), *more])
-    return json.loads((output / "results.json").read_text())
+    return json.loads(Path(output, "results.json").read_text())
 
 
 class Stop(keras.callbacks.Callback):
@@ -52,7 +53,8 @@ class Stop(keras.callbacks.Callback):
         self.step = step
 
     def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) == self.step:
+        self.step -= 1
+        if self.step == 0:
             raise KeyboardInterrupt
 
 
@@ -172,6 +174,36 @@ class TestCifar10:
             train_cifar10(tmp_path, "--networks", "plain", "--resume", "--depth", "16")
 
     @pytest.mark.usefixtures("no_tensorflow_datasets")
+    def test_all_folders_are_checked_before_training(self, tmp_path):
+        train_cifar10(tmp_path, "--networks", "plain")
+        with pytest.raises(ValueError, match="plain-0"):
+            train_cifar10(tmp_path)
+        assert not (tmp_path / "hyper-0" / "checkpoint.npz").exists()
+
+    @pytest.mark.usefixtures("no_tensorflow_datasets")
+    def test_results_of_earlier_calls_stay(self, tmp_path):
+        first = train_cifar10(tmp_path, "--networks", "plain", "--seeds", "3")
+        results = train_cifar10(tmp_path, "--networks", "plain", "--seeds", "1", "--resume")
+        assert [run["settings"]["seed"] for run in results["plain"]] == [1, 3]
+        assert results["plain"][1] == first["plain"][0]
+
+    @pytest.mark.usefixtures("no_tensorflow_datasets")
+    def test_a_run_that_diverges_is_reported_and_the_next_one_trained(
+        self, tmp_path, monkeypatch, capsys
+    ):
+        make = cifar10.make_optimizer
+
+        def make_optimizer(network, scale):
+            return keras.optimizers.SGD(1e30) if network == "hyper" else make(network, scale)
+
+        monkeypatch.setattr(cifar10, "make_optimizer", make_optimizer)
+        results = train_cifar10(tmp_path)
+        assert [results[name][0]["diverged"] for name in ("hyper", "plain")] == [True, False]
+        assert results["hyper"][0]["epochs"] < 3 == results["plain"][0]["epochs"]
+        assert "where training diverged" in capsys.readouterr().out
+        assert train_cifar10(tmp_path, "--resume") == results
+
+    @pytest.mark.usefixtures("no_tensorflow_datasets")
     @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
     def test_mixed_precision(self, tmp_path, precision):
         try:
@@ -186,9 +218,9 @@ class TestCifar10:
 
     def test_the_papers_schedule(self):
         for network, scale, points in (
-            ("hyper", 1, {0: 2e-3, 168_001: 1e-3, 336_001: 2e-4, 504_001: 5e-5, 671_999: 5e-5}),
-            ("plain", 1, {0: 0.1, 28_001: 0.02, 112_001: 1.6e-4, 139_999: 1.6e-4}),
-            ("plain", 0.1, {2_799: 0.1, 2_801: 0.02, 11_201: 1.6e-4}),
+            ("hyper", 1, {0: 2e-3, 168_000: 1e-3, 335_999: 1e-3, 504_000: 5e-5, 671_999: 5e-5}),
+            ("plain", 1, {0: 0.1, 27_999: 0.1, 28_000: 0.02, 112_000: 1.6e-4, 139_999: 1.6e-4}),
+            ("plain", 0.1, {2_799: 0.1, 2_800: 0.02, 11_200: 1.6e-4}),
         ):
             optimizer = cifar10.make_optimizer(network, scale)
             for step, rate in points.items():
@@ -206,46 +238,50 @@ class TestCifar10:
         assert float(regularizer(np.ones((2, 2)))) == pytest.approx(5e-4 / 2 * 4)
 
 
-def test_several_devices():
-    """Two devices and synchronized statistics take the steps that one device takes."""
+def test_several_devices(tmp_path):
+    """Two devices train as well as one, and what they save can be resumed."""
     code = """
 import sys
+import image_training, image_datasets, cifar10
 import numpy as np
-import training, image_training, cifar10
 import keras
 import tensorflow as tf
 sys.path.insert(0, sys.argv[1])
-from test_image_examples import small_images
+from test_image_examples import Stop, small_images, train_cifar10
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-options = cifar10.parse(["--depth", "10", "--width", "1", "--sync-batch-norm"])
-data = small_images()
-images, labels = data.train[0][:16], data.train[1][:16]
-results = []
-for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
-    keras.utils.set_random_seed(0)
-    with strategy.scope():
-        model = cifar10.make_model(options, True, data)
-        model.compile(
-            keras.optimizers.SGD(0.01),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        )
-    batches = ((images, labels) for _ in range(10))
-    model.fit(batches, steps_per_epoch=3, verbose=0, shuffle=False)
-    results.append([keras.ops.convert_to_numpy(w) for w in model.weights])
-for one, other in zip(*results):
-    np.testing.assert_allclose(one, other, 1e-4, 1e-5)
+image_datasets.load_images = lambda name: small_images()
+output, options = sys.argv[2], ("--networks", "plain")
+train_cifar10(output + "/one", *options)
+both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+image_training.distribution = lambda: both
+train_cifar10(output + "/two", *options)
+fit = keras.Model.fit
+keras.Model.fit = lambda *a, callbacks, **k: fit(*a, callbacks=[Stop(6), *callbacks], **k)
+try:
+    train_cifar10(output + "/killed", *options)
+except KeyboardInterrupt:
+    keras.Model.fit = fit
+    train_cifar10(output + "/killed", *options, "--resume")
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent)],
+        [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)],
         cwd=EXAMPLES,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    one, two, killed = (
+        json.loads((tmp_path / name / "results.json").read_text())["plain"][0]["history"]
+        for name in ("one", "two", "killed")
+    )
+    for other in (two, killed):
+        assert [record["step"] for record in other] == [4, 8, 12]
+        for a, b in zip(one, other, strict=True):
+            assert a["loss"] == pytest.approx(b["loss"], rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +292,7 @@ for one, other in zip(*results):
         ("mnist.py", ["--dataset", "digits", "--batch-size", "9999"], "must not exceed the 1258"),
         ("mnist.py", ["--dataset", "digits", "--output", "/dev/null/x"], "can be written"),
         ("cifar10.py", ["--networks", "big"], "argument --networks: invalid choice"),
-        ("cifar10.py", ["--depth", "16.5"], "must be a positive integer"),
+        ("cifar10.py", ["--depth", "17"], "must be 6n + 4"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(script, arguments, message):
@@ -269,3 +305,24 @@ def test_mistakes_are_one_line_and_exit_2(script, arguments, message):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(("script", "name"), [("mnist.py", "mnist"), ("cifar10.py", "cifar10")])
+def test_data_that_cannot_be_had_or_used_is_one_line(script, name, tmp_path):
+    folder = os.environ.get("TFDS_DATA_DIR", "")
+    tried = {"cannot": str(tmp_path)}
+    if os.path.isdir(os.path.join(folder, name)):
+        tried["can"] = folder
+    for data_dir in tried.values():
+        environment = {**os.environ, "TFDS_DATA_DIR": data_dir}
+        environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+        environment |= {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / script, "--batch-size", "99999", "--output", tmp_path],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1, done.stderr

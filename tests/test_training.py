@@ -6,13 +6,13 @@ import pytest
 import training
 
 
-def small_model():
+def small_model(optimizer="adam", loss_weights=None):
     """Dropout, a carried state, an optimizer with momentum: each has something to resume."""
     keras.utils.set_random_seed(3)
     x = keras.Input((4, 3), batch_size=8)
     h = keras.layers.SimpleRNN(5, stateful=True, return_sequences=True)(x)
     model = keras.Model(x, keras.layers.Dense(1)(keras.layers.Dropout(0.3)(h)))
-    model.compile("adam", "mse", jit_compile=False)
+    model.compile(optimizer, "mse", loss_weights=loss_weights, jit_compile=False)
     return model
 
 
@@ -77,6 +77,31 @@ class TestExactCheckpoint:
             for one, other in zip(model.variables, resumed_model.variables, strict=True):
                 np.testing.assert_array_equal(one, other)
 
+    def test_steps_that_overflow_count(self, tmp_path):
+        """A loss scale that is too large makes the optimizer pass over the first steps."""
+
+        def model():
+            adam = keras.optimizers.Adam()
+            optimizer = keras.optimizers.LossScaleOptimizer(adam, initial_scale=2.0**127)
+            return small_model(optimizer, loss_weights=1e3)
+
+        (tmp_path / "killed").mkdir()
+        one, whole = fit(tmp_path, model=model())
+        assert int(one.optimizer.iterations) < whole.step == 3 * len(whole.history)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "killed", stop=2, model=model())
+        other, resumed = fit(tmp_path / "killed", resume=True, model=model())
+        assert without_times(resumed.history) == without_times(whole.history)
+        for a, b in zip(one.variables, other.variables, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_last_step(self, tmp_path):
+        model = small_model()
+        checkpoint = training.ExactCheckpoint(tmp_path, {}, [], False)
+        callbacks = [training.LastStep(checkpoint, 7), checkpoint]
+        model.fit(batches(0), steps_per_epoch=3, epochs=9, verbose=0, callbacks=callbacks)
+        assert [record["step"] for record in checkpoint.history] == [3, 6, 7]
+
     @pytest.fixture
     def saved(self, tmp_path):
         with pytest.raises(KeyboardInterrupt):
@@ -104,6 +129,16 @@ class TestExactCheckpoint:
             path.write_bytes(content)
             with pytest.raises(ValueError, match="`--resume` needs a checkpoint"):
                 training.ExactCheckpoint(saved, {}, [], resume=True)
+
+
+def test_best_model_is_the_one_of_the_lowest_metric(tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    best = training.BestModel(model, tmp_path / "best.keras", "val_error")
+    for weight, error in ((1.0, 5.0), (2.0, 4.0), (3.0, 4.0), (4.0, float("nan")), (5.0, 4.5)):
+        model.set_weights([np.array([[weight]])])
+        best.on_epoch_end(0, {"val_error": error})
+    assert keras.models.load_model(best.path).get_weights()[0] == 2
+    assert best.best == 4
 
 
 def test_milliseconds_per_step_leaves_compilation_out():
