@@ -119,7 +119,7 @@ class Run:
         )
         if not self.finished:
             self.model.fit(
-                (self.batches.batch(step) for step in itertools.count(checkpoint.step)),
+                self._dataset(checkpoint.step),
                 shuffle=False,  # the batches are shuffled already
                 steps_per_epoch=self.steps_per_epoch,
                 initial_epoch=checkpoint.epoch,
@@ -134,6 +134,18 @@ class Run:
                 ],
             )
         return checkpoint.history
+
+    def _dataset(self, first_step: int) -> tf.data.Dataset:
+        # With several devices Keras reads a batch to build the model and begins again: a plain
+        # generator would have lost what it read.
+        shape = self.batches.batch_size, *self.data.image_shape
+        return tf.data.Dataset.from_generator(
+            lambda: map(self.batches.batch, itertools.count(first_step)),
+            output_signature=(
+                tf.TensorSpec(shape, "uint8"),
+                tf.TensorSpec(shape[:1], "int32"),
+            ),
+        ).prefetch(2)
 
     def report(self) -> dict:
         """Classifies the test images with the best model, writes all results and returns them."""

@@ -136,7 +136,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
             {
                 "epoch": self.epoch,
                 "step": self.step,
-                "learning_rate": float(optimizer.learning_rate),
+                "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
                 **{name: float(value) for name, value in logs.items()},
                 "seconds": self._batch_ended - self._epoch_began,
             }

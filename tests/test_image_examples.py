@@ -239,7 +239,7 @@ class TestCifar10:
 
 
 def test_several_devices(tmp_path):
-    """Two devices train as well as one, and what they save can be resumed."""
+    """Two devices do what one does, and what they save can be resumed."""
     code = """
 import sys
 import image_training, image_datasets, cifar10
@@ -253,6 +253,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 image_datasets.load_images = lambda name: small_images()
+cifar10.make_optimizer = lambda network, scale: keras.optimizers.SGD(0.05)
 output, options = sys.argv[2], ("--networks", "plain")
 train_cifar10(output + "/one", *options)
 both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -281,7 +282,8 @@ except KeyboardInterrupt:
     for other in (two, killed):
         assert [record["step"] for record in other] == [4, 8, 12]
         for a, b in zip(one, other, strict=True):
-            assert a["loss"] == pytest.approx(b["loss"], rel=0.1)
+            assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+            assert a["val_loss"] == pytest.approx(b["val_loss"], rel=1e-2)
 
 
 @pytest.mark.parametrize(
