@@ -113,6 +113,7 @@ def save_learning_curves(
                 axes.plot(steps, values, style, color=colour, marker=marker, label=label, lw=1)
     if logarithmic:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("training steps")
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)

@@ -1,5 +1,6 @@
 """Every Python example of the README runs, in order, as a reader would type them."""
 
+import json
 import os
 import re
 import unittest
@@ -15,6 +16,22 @@ class Readme(unittest.TestCase):
         self.assertIn("docs/demo_curves.png", links)
         for link in links:
             self.assertTrue((README.parent / link).exists(), link)
+
+    def test_tables_of_images_are_those_of_the_results(self):
+        for heading in ("MNIST", "CIFAR-10, 16-1"):
+            path = f"docs/results/{heading.split(',')[0].replace('-', '').lower()}.json"
+            results = json.loads((README.parent / path).read_text())
+            self.assertIn(path, README.read_text())
+            table = README.read_text().split(f"| {heading} |")[1].split("\n\n")[0]
+            for network, runs in results.items():
+                row = re.search(rf"^\| {network} \|(.*)\|$", table, re.MULTILINE).group(1)
+                cells = [cell.strip() for cell in row.split("|")]
+                self.assertEqual(cells[0], f"{runs[0]['parameters']:,}")
+                for part in ("validation", "test"):
+                    mean = sum(run["error"][part] for run in runs) / len(runs)
+                    self.assertIn(f"{mean:.2f}", cells)
+                if len(runs) > 1:
+                    self.assertIn(", ".join(f"{run['error']['test']:.2f}" for run in runs), cells)
 
     def test_python_blocks_run(self):
         blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
