@@ -2,10 +2,14 @@
 
 from keras_hypernets import converters, export, initializers, models, plots
 from keras_hypernets.dynamic.gated_cell import GatedCell
+from keras_hypernets.dynamic.gated_rnn import GatedRNN
+from keras_hypernets.dynamic.hyper_gru import HyperGRU
 from keras_hypernets.dynamic.hyper_gru_cell import HyperGRUCell
 from keras_hypernets.dynamic.hyper_lstm import HyperLSTM
 from keras_hypernets.dynamic.hyper_lstm_cell import HyperLSTMCell
+from keras_hypernets.dynamic.hyper_simple_rnn import HyperSimpleRNN
 from keras_hypernets.dynamic.hyper_simple_rnn_cell import HyperSimpleRNNCell
+from keras_hypernets.dynamic.layer_norm_lstm import LayerNormLSTM
 from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
 from keras_hypernets.static.hyper_conv2d import HyperConv2D
 from keras_hypernets.static.hyper_dense import HyperDense
@@ -16,14 +20,18 @@ from keras_hypernets.version import __version__
 __all__ = [
     "__version__",
     "GatedCell",
+    "GatedRNN",
     "HyperConv2D",
     "HyperDense",
+    "HyperGRU",
     "HyperGRUCell",
     "HyperLSTM",
     "HyperLSTMCell",
+    "HyperSimpleRNN",
     "HyperSimpleRNNCell",
     "KernelBank",
     "KernelGenerator",
+    "LayerNormLSTM",
     "LayerNormLSTMCell",
     "converters",
     "export",

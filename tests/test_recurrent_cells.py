@@ -212,15 +212,6 @@ class HyperLSTMTest(LayerTestCase):
         self.assertEqual((layer.units, layer.hyper_units, layer.embedding_dim), (6, 5, 3))
         self.assertEqual((layer.forget_bias, layer.activation), (0.5, keras.activations.relu))
 
-    def test_recurrent_dropout_on_jax_needs_unroll(self):
-        x = np.ones((2, 3, 3), "float32")
-        layer = HyperLSTM(4, recurrent_dropout=0.1, **SMALL)
-        with mock.patch("keras.backend.backend", return_value="jax"):
-            layer(x)
-            with self.assertRaisesRegex(ValueError, "only with `unroll=True`"):
-                layer(x, training=True)
-            HyperLSTM(4, recurrent_dropout=0.1, unroll=True, **SMALL)(x, training=True)
-
     def test_dropout_draws_one_input_mask_per_sequence(self):
         layer = HyperLSTM(4, dropout=0.5, seed=2, return_sequences=True, **SMALL)
         seen = []

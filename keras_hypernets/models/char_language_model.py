@@ -2,10 +2,10 @@
 
 import keras
 
-from keras_hypernets.dynamic.hyper_gru_cell import HyperGRUCell
+from keras_hypernets.dynamic.hyper_gru import HyperGRU
 from keras_hypernets.dynamic.hyper_lstm import HyperLSTM
-from keras_hypernets.dynamic.hyper_simple_rnn_cell import HyperSimpleRNNCell
-from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
+from keras_hypernets.dynamic.hyper_simple_rnn import HyperSimpleRNN
+from keras_hypernets.dynamic.layer_norm_lstm import LayerNormLSTM
 from keras_hypernets.models.character_embedding import CharacterEmbedding
 from keras_hypernets.validation import one_of, positive_integer, rate, seed_integer
 
@@ -13,25 +13,12 @@ from keras_hypernets.validation import one_of, positive_integer, rate, seed_inte
 FIXED_OPTIONS = ("go_backwards", "return_sequences", "return_state", "time_major", "unroll")
 
 
-def _around(cell_class):
-    def layer(units, name, return_sequences, stateful, dtype=None, **options):
-        return keras.layers.RNN(
-            cell_class(units, dtype=dtype, **options),
-            return_sequences=return_sequences,
-            stateful=stateful,
-            name=name,
-            dtype=dtype,
-        )
-
-    return layer
-
-
 RECURRENT_LAYERS = {
     "hyper_lstm": HyperLSTM,
-    "layer_norm_lstm": _around(LayerNormLSTMCell),
+    "layer_norm_lstm": LayerNormLSTM,
     "lstm": keras.layers.LSTM,
-    "hyper_gru": _around(HyperGRUCell),
-    "hyper_simple_rnn": _around(HyperSimpleRNNCell),
+    "hyper_gru": HyperGRU,
+    "hyper_simple_rnn": HyperSimpleRNN,
 }
 
 

@@ -1,0 +1,90 @@
+"""GatedRNN: `keras.layers.RNN`, but faster in training, for any GatedCell."""
+
+import keras
+from keras import ops
+
+from keras_hypernets.dynamic.gated_cell import GatedCell
+
+
+@keras.saving.register_keras_serializable(package="keras_hypernets")
+class GatedRNN(keras.layers.RNN):
+    """`keras.layers.RNN` for a `GatedCell`, with a faster loop in training.
+
+    The loop knows what a cell is, a table of linear maps and a tail, and takes each kernel's
+    gradient in one product over all steps (`dynamic/recurrence/tensorflow.py` says how). Values and
+    gradients are those of `keras.layers.RNN(cell)`, and so is everything else: outside training,
+    with `unroll=True`, with `run_eagerly=True` and on PyTorch it is Keras' own loop that runs.
+
+    Two things differ. Gradients taken in training cannot be differentiated again; TensorFlow raises
+    an error that says so. And dropout masks come from the cell's `noise_rates`, one seed per call
+    and step: their values are others than Keras' loop would draw, their statistics the same.
+
+    Args:
+        cell: a `GatedCell`.
+        **kwargs: those of `keras.layers.RNN`: `return_sequences`, `return_state`, `go_backwards`,
+            `stateful`, `unroll`, `zero_output_for_mask`, `name`, ...
+
+    Call arguments:
+        sequences: `(batch, time, features)`.
+        initial_state: list of the cell's states `(batch, size)`, default zeros.
+        mask: `(batch, time)` booleans, `True` where a step counts. A masked step keeps all states.
+        training: whether dropout is applied, and the faster loop runs.
+
+    Returns:
+        `(batch, time, units)` if `return_sequences`, else `(batch, units)`; with `return_state`
+        followed by the last states.
+
+    Raises:
+        ValueError: if `cell` is no `GatedCell`.
+
+    Example:
+
+    >>> layer = keras_hypernets.GatedRNN(keras_hypernets.HyperGRUCell(16), return_sequences=True)
+    >>> tuple(layer(keras.ops.ones((2, 5, 3))).shape)
+    (2, 5, 16)
+    """
+
+    def __init__(self, cell, **kwargs):
+        if not isinstance(cell, GatedCell):
+            raise ValueError(f"`cell` must be a GatedCell. Received: cell={cell!r}")
+        super().__init__(cell, **kwargs)
+        self.supports_masking = True  # later versions of Keras turn it off in RNN
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        recur = _fast_loop() if training and not self.unroll else None
+        if recur is None:
+            return super().inner_loop(sequences, initial_state, mask, training=training)
+        cell = self.cell
+        x = ops.cast(ops.transpose(sequences, (1, 0, 2)), cell.compute_dtype)
+        states = [ops.cast(state, cell.compute_dtype) for state in initial_state]
+        state = dict(zip(cell.state_names, states, strict=True))
+        if mask is not None:
+            mask = ops.transpose(mask)[..., None]
+        if self.go_backwards:
+            x = ops.flip(x, 0)
+            mask = None if mask is None else ops.flip(mask, 0)
+        drops = any(rate > 0 for rate, _ in cell.noise_rates.values())
+        seed = cell.seed_generator.next() if drops else None
+        outputs, last = recur(cell, x, state, mask, seed)
+        if mask is not None and self.zero_output_for_mask:
+            outputs = ops.where(mask, outputs, ops.zeros_like(outputs))
+        states = [last[name] for name in cell.state_names]
+        return outputs[-1], ops.transpose(outputs, (1, 0, 2)), states
+
+
+def _fast_loop():
+    """Returns `recur` of this backend, or None: Keras' loop."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        # Step by step, as with `run_eagerly=True`, compiling its pieces would not pay.
+        if tf.inside_function():
+            from keras_hypernets.dynamic.recurrence.tensorflow import recur
+
+            return recur
+    if backend == "jax":
+        from keras_hypernets.dynamic.recurrence.jax import recur
+
+        return recur
+    return None

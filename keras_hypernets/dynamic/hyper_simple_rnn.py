@@ -1,0 +1,73 @@
+"""HyperSimpleRNN: what a user writes instead of `keras.layers.SimpleRNN`."""
+
+import keras
+
+from keras_hypernets.dynamic.cell_layer import CellLayer
+from keras_hypernets.dynamic.hyper_simple_rnn_cell import HyperSimpleRNNCell
+
+
+@keras.saving.register_keras_serializable(package="keras_hypernets")
+class HyperSimpleRNN(CellLayer):
+    """Simple RNN layer whose weights a small simple RNN changes at every step.
+
+    Runs a `HyperSimpleRNNCell`, whose docstring has the equations, over sequences; in training in
+    the fast loop of `GatedRNN`. The weights are those of
+    `keras.layers.RNN(HyperSimpleRNNCell(...))`: `set_weights` with the other's `get_weights()`
+    moves them.
+
+    Args:
+        units: positive integer, size of the output.
+        hyper_units: positive integer, size of the small RNN. Default 128.
+        embedding_dim: positive integer, size of the embeddings z. Default 16.
+        dropout: rate in [0, 1) of the dropout on the inputs, one mask `(batch, features)` for all
+            steps of a sequence, drawn anew at each call, only in training. Default 0.
+        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
+        activity_regularizer, name: as in `keras.layers.SimpleRNN`. Default `False` or `None`.
+        **kwargs: all others of `HyperSimpleRNNCell`. `dtype`, `trainable` and `seed` hold for layer
+            and cell.
+
+    Call arguments:
+        sequences: `(batch, time, features)`.
+        initial_state: list of the states `[h, hyper_h]`, default zeros.
+        mask: `(batch, time)` booleans, `True` where a step counts. A masked step keeps all states.
+        training: whether dropout is applied, and the fast loop runs.
+
+    Returns:
+        `(batch, time, units)` if `return_sequences`, else `(batch, units)`; with `return_state`
+        followed by the last states.
+
+    Raises:
+        ValueError: for an argument out of its range, or states of another number or shape.
+
+    Example:
+
+    >>> layer = keras_hypernets.HyperSimpleRNN(32, hyper_units=8, return_sequences=True)
+    >>> tuple(layer(keras.ops.ones((2, 10, 5))).shape)
+    (2, 10, 32)
+
+    Reference:
+        [Ha et al., 2016](https://arxiv.org/abs/1609.09106), section 3.2.
+    """
+
+    cell_class = HyperSimpleRNNCell
+    of_cell = (
+        "units",
+        "hyper_units",
+        "embedding_dim",
+        "weight_generation",
+        "layer_norm",
+        "layer_norm_epsilon",
+        "activation",
+        "use_bias",
+        "hyper_initializer",
+    )
+
+    def __init__(self, units, hyper_units=128, embedding_dim=16, **kwargs):
+        super().__init__(units, hyper_units, embedding_dim, **kwargs)
+
+    def generated_weights(self, sequences, initial_state=None, mask=None):
+        """The weights generated at every step, from first to last even with `go_backwards`.
+
+        See `HyperSimpleRNNCell.generated_weights`.
+        """
+        return self.cell.generated_weights(sequences, initial_state, mask)

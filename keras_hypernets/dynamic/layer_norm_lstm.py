@@ -1,0 +1,63 @@
+"""LayerNormLSTM: what a user writes instead of `keras.layers.LSTM`."""
+
+import keras
+
+from keras_hypernets.dynamic.cell_layer import CellLayer
+from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
+
+
+@keras.saving.register_keras_serializable(package="keras_hypernets")
+class LayerNormLSTM(CellLayer):
+    """LSTM layer with layer normalisation of each gate and dropout without memory loss.
+
+    Runs a `LayerNormLSTMCell`, whose docstring has the equations, over sequences; in training in
+    the fast loop of `GatedRNN`. The weights are those of
+    `keras.layers.RNN(LayerNormLSTMCell(...))`: `set_weights` with the other's `get_weights()`
+    moves them.
+
+    Args:
+        units: positive integer, size of the output.
+        dropout: rate in [0, 1) of the dropout on the inputs, one mask `(batch, features)` for all
+            steps of a sequence, drawn anew at each call, only in training. Default 0.
+        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
+        activity_regularizer, name: as in `keras.layers.LSTM`. Default `False` or `None`.
+        **kwargs: all others of `LayerNormLSTMCell`. `dtype`, `trainable` and `seed` hold for layer
+            and cell.
+
+    Call arguments:
+        sequences: `(batch, time, features)`.
+        initial_state: list of the states `[h, c]`, default zeros.
+        mask: `(batch, time)` booleans, `True` where a step counts. A masked step keeps all states.
+        training: whether dropout is applied, and the fast loop runs.
+
+    Returns:
+        `(batch, time, units)` if `return_sequences`, else `(batch, units)`; with `return_state`
+        followed by the last states.
+
+    Raises:
+        ValueError: for an argument out of its range, or states of another number or shape.
+
+    Example:
+
+    >>> layer = keras_hypernets.LayerNormLSTM(32, return_sequences=True)
+    >>> tuple(layer(keras.ops.ones((2, 10, 5))).shape)
+    (2, 10, 32)
+
+    Reference:
+        [Ha et al., 2016](https://arxiv.org/abs/1609.09106), appendix A.2.2.
+    """
+
+    cell_class = LayerNormLSTMCell
+    of_cell = (
+        "units",
+        "layer_norm",
+        "layer_norm_epsilon",
+        "forget_bias",
+        "activation",
+        "recurrent_activation",
+        "use_bias",
+        "recurrent_dropout",
+    )
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)

@@ -1,0 +1,299 @@
+"""The fast loop does what Keras' loop does: values, gradients, masks, states, saving."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from layer_test_case import LayerTestCase
+
+from keras_hypernets import (
+    GatedRNN,
+    HyperGRU,
+    HyperGRUCell,
+    HyperLSTM,
+    HyperLSTMCell,
+    HyperSimpleRNN,
+    HyperSimpleRNNCell,
+    LayerNormLSTM,
+    LayerNormLSTMCell,
+)
+
+SMALL = {"hyper_units": 3, "embedding_dim": 2}
+CELLS = {
+    "hyper LSTM": lambda **o: HyperLSTMCell(6, **SMALL, **o),
+    "hyper LSTM, full": lambda **o: HyperLSTMCell(
+        6, weight_generation="full", layer_norm=False, **SMALL, **o
+    ),
+    "layer norm LSTM": lambda **o: LayerNormLSTMCell(6, **o),
+    "LSTM without bias": lambda **o: LayerNormLSTMCell(6, layer_norm=False, use_bias=False, **o),
+    "hyper GRU": lambda **o: HyperGRUCell(6, **SMALL, **o),
+    "hyper simple RNN": lambda **o: HyperSimpleRNNCell(6, **SMALL, **o),
+}
+MASK = np.array([[1, 1, 1, 0, 0], [0, 0, 1, 1, 1], [1, 0, 1, 1, 0]], bool)
+WAYS = (
+    {},
+    {"return_sequences": False},
+    {"go_backwards": True},
+    {"mask": MASK},
+    {"mask": MASK, "zero_output_for_mask": True, "go_backwards": True},
+    {"mask": MASK, "return_sequences": False},
+)
+
+
+def pair(make, batch_size=None, **options):
+    """Keras' RNN and ours around cells with the same random weights."""
+    layers = keras.layers.RNN(make(), **options), GatedRNN(make(), **options)
+    rng = np.random.default_rng(1)
+    for layer in layers:
+        layer.build((batch_size, None, 4))
+    for one, other in zip(*(layer.weights for layer in layers), strict=True):
+        one.assign(0.5 * rng.standard_normal(one.shape))
+        other.assign(one)
+    return layers
+
+
+def values_and_gradients(layer, x, initial_state, mask, jit):
+    """Of a function of all outputs and states, for x, the states and all weights."""
+
+    @tf.function(jit_compile=jit)
+    def run(x, initial_state):
+        with tf.GradientTape() as tape:
+            tape.watch((x, initial_state))
+            results = layer(x, initial_state=initial_state, mask=mask, training=True)
+            loss = sum(tf.reduce_sum(tf.sin((n + 1) * y)) for n, y in enumerate(results))
+        weights = [weight.value for weight in layer.trainable_weights]
+        return results, tape.gradient(loss, (x, initial_state, weights))
+
+    return tf.nest.flatten(run(x, initial_state))
+
+
+class SameAsKeras(LayerTestCase):
+    def setUp(self):
+        super().setUp()
+        keras.config.set_floatx("float64")
+        rng = np.random.default_rng(0)
+        self.x = tf.constant(rng.standard_normal((3, 5, 4)))
+
+    def tearDown(self):
+        keras.config.set_floatx("float32")
+        super().tearDown()
+
+    def test_values_and_gradients(self):
+        rng = np.random.default_rng(0)
+        for name, make in CELLS.items():
+            for n, way in enumerate(WAYS):
+                options = {"return_sequences": True, "return_state": True, **way}
+                mask = options.pop("mask", None)
+                layers = pair(make, **options)
+                states = [tf.constant(rng.standard_normal((3, s))) for s in layers[0].state_size]
+                keras_found, ours = (
+                    values_and_gradients(layer, self.x, states, mask, jit=n % 2 == 1)
+                    for layer in layers
+                )
+                for a, b in zip(keras_found, ours, strict=True):
+                    self.assertAllClose(a, b, 1e-10, 1e-10, msg=f"{name}, {way}")
+
+    def test_with_and_without_jit(self):
+        layers = pair(CELLS["hyper LSTM"], return_sequences=True, return_state=True)
+        states = layers[0].get_initial_state(3)
+        found = [values_and_gradients(layers[1], self.x, states, MASK, jit) for jit in (0, 1)]
+        for a, b in zip(*found, strict=True):
+            self.assertAllClose(a, b, 1e-10, 1e-10)
+
+    def test_one_step_and_one_row(self):
+        for shape in ((3, 1, 4), (1, 5, 4), (1, 1, 4)):
+            x = tf.constant(np.random.default_rng(2).standard_normal(shape))
+            layers = pair(CELLS["hyper LSTM"], return_sequences=True, return_state=True)
+            states = layers[0].get_initial_state(shape[0])
+            found = [values_and_gradients(layer, x, states, None, False) for layer in layers]
+            for a, b in zip(*found, strict=True):
+                self.assertAllClose(a, b, 1e-10, 1e-10)
+
+    def test_training(self):
+        """fit with ragged batches of unknown size, regularizers, a frozen weight, in all modes."""
+        rng = np.random.default_rng(0)
+        x, y = rng.standard_normal((10, 7, 4)), rng.standard_normal((10, 7, 2))
+
+        def make():
+            return HyperLSTMCell(6, kernel_regularizer="l2", hyper_bias_regularizer="l1", **SMALL)
+
+        weights = {}
+        for mode in ({}, {"jit_compile": True}, {"jit_compile": False}, {"run_eagerly": True}):
+            for layer in pair(make, return_sequences=True):
+                inputs = keras.Input((None, 4))
+                outputs = keras.layers.TimeDistributed(
+                    keras.layers.Dense(2, kernel_initializer="ones")
+                )(layer(inputs))
+                model = keras.Model(inputs, outputs)
+                layer.cell.recurrent_kernel.trainable = False
+                model.compile(keras.optimizers.SGD(0.05), "mse", **mode)
+                model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+                weights[str(mode), type(layer).__name__] = model.get_weights()
+        first, *others = weights.values()
+        for other in others:
+            for a, b in zip(first, other, strict=True):
+                self.assertAllClose(a, b, 1e-9, 1e-9)
+
+
+class AsALayer(LayerTestCase):
+    def test_standard_checks(self):
+        self.check_layer(lambda: GatedRNN(LayerNormLSTMCell(6)), (2, 5, 3), 300)
+
+    def test_layers_that_make_their_cell(self):
+        for make, cell_class in (
+            (lambda: HyperGRU(8, return_sequences=True, dropout=0.1, **SMALL), HyperGRUCell),
+            (lambda: HyperSimpleRNN(8, **SMALL), HyperSimpleRNNCell),
+            (lambda: LayerNormLSTM(8, forget_bias=0.5), LayerNormLSTMCell),
+        ):
+            layer = make()
+            layer.build((2, 5, 3))
+            self.assertIsInstance(layer.cell, cell_class)
+            self.check_layer(make, (2, 5, 3), layer.count_params())
+            for name in layer.of_cell:
+                self.assertEqual(getattr(layer, name), getattr(layer.cell, name))
+            again = type(layer).from_config(layer.get_config())
+            self.assertEqual(again.get_config(), layer.get_config())
+
+    def test_the_fast_loop_runs_in_training_only(self):
+        from keras_hypernets.dynamic.recurrence import tensorflow as engine
+
+        calls = []
+        original = engine.recur
+        engine.recur = lambda *arguments: calls.append(1) or original(*arguments)
+        try:
+            for options, fast in (
+                ({"training": True}, True),
+                ({"training": False}, False),
+                ({}, False),
+            ):
+                layer = GatedRNN(LayerNormLSTMCell(4))
+                tf.function(lambda x, layer=layer, o=options: layer(x, **o))(tf.ones((2, 3, 4)))
+                self.assertEqual(bool(calls), fast, options)
+                calls.clear()
+            layer = GatedRNN(LayerNormLSTMCell(4), unroll=True)
+            tf.function(lambda x: layer(x, training=True))(tf.ones((2, 3, 4)))
+            layer(tf.ones((2, 3, 4)), training=True)
+            self.assertEmpty(calls)
+            model = keras.Sequential([keras.Input((3, 4)), HyperLSTM(4, **SMALL)])
+            model.compile("adam", "mse")
+            model.fit(np.ones((2, 3, 4)), np.ones((2, 4)), verbose=0)
+            self.assertNotEmpty(calls)
+        finally:
+            engine.recur = original
+
+    def test_stateful(self):
+        rng = np.random.default_rng(0)
+        x, y = rng.standard_normal((4, 5, 4)), rng.standard_normal((4, 6))
+        found = []
+        for layer in pair(CELLS["hyper LSTM"], batch_size=4, stateful=True):
+            model = keras.Sequential([keras.Input((5, 4), batch_size=4), layer])
+            model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+            for _ in range(3):
+                model.train_on_batch(x, y)
+            found.append([*layer.states, *layer.weights])
+        for a, b in zip(*found, strict=True):
+            self.assertAllClose(a, b, 1e-5, 1e-5)
+
+    def test_dropout_masks(self):
+        """New ones for each step and call, one for forward and backward, kept at their rate."""
+        keras.utils.set_random_seed(0)
+        for jit in (False, True):
+            cell = LayerNormLSTMCell(
+                400, layer_norm=False, recurrent_dropout=0.25, activation="relu", use_bias=False
+            )
+            layer = GatedRNN(cell, return_sequences=True)
+            layer.build((None, None, 1))
+            kernel = np.zeros((4, 1, 400))
+            kernel[2] = 1  # the candidate is the input, the gates are open by half
+            cell.kernel.assign(kernel)
+            cell.recurrent_kernel.assign(np.zeros((4, 400, 400)))
+            cell.forget_bias = -1e9  # nothing is kept from the step before
+
+            @tf.function(jit_compile=jit)
+            def run(x, layer=layer):
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    y = layer(x, training=True)
+                return y, tape.gradient(y, x)
+
+            x = tf.ones((8, 6, 1))
+            (first, gradient), (second, _) = run(x), run(x)
+            kept = np.asarray(first) > 0
+            self.assertAllClose(kept.mean(), 0.75, atol=0.02)
+            for other in (np.asarray(second) > 0, np.roll(kept, 1, axis=1), np.roll(kept, 1, 0)):
+                self.assertAllClose((kept == other).mean(), 0.75**2 + 0.25**2, atol=0.02)
+            # y = sigma(0) relu(sigma(0) mask x): the same mask decides over the gradient
+            self.assertAllClose(np.asarray(gradient)[..., 0], np.asarray(first).sum(-1), 1e-4, 1e-3)
+
+    def test_second_gradients_are_refused(self):
+        layer = GatedRNN(LayerNormLSTMCell(4))
+        layer.build((None, None, 4))
+
+        @tf.function
+        def second(x, training):
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    y = tf.reduce_sum(layer(x, training=training) ** 2)
+                loss = tf.reduce_sum(inner.gradient(y, x) ** 2)
+            return outer.gradient(loss, x)
+
+        x = tf.constant(np.random.default_rng(0).standard_normal((2, 3, 4)).astype("float32"))
+        with self.assertRaisesRegex(NotImplementedError, "cannot be differentiated again"):
+            second(x, True)
+        self.assertGreater(np.abs(second(x, False)).max(), 0)
+
+    def test_mixed_precision(self):
+        """No less exact than Keras' loop with the same cell, measured against float32."""
+        x = np.random.default_rng(0).standard_normal((4, 30, 4)).astype("float32")
+        options = {"return_sequences": True, "return_state": True}
+        wide = pair(CELLS["hyper LSTM"], **options)[0]
+        for policy in ("mixed_bfloat16", "mixed_float16"):
+            keras.config.set_dtype_policy(policy)
+            try:
+                narrow = pair(CELLS["hyper LSTM"], **options)
+            finally:
+                keras.config.set_dtype_policy("float32")
+            truth, by_keras, ours = (
+                values_and_gradients(
+                    layer, tf.constant(x), layer.get_initial_state(4), None, jit=False
+                )
+                for layer in (wide, *narrow)
+            )
+            errors = [
+                sum(
+                    np.linalg.norm(np.subtract(tf.cast(b, "float32"), a)) / np.linalg.norm(a)
+                    for a, b in zip(truth, found, strict=True)
+                )
+                for found in (by_keras, ours)
+            ]
+            self.assertLess(errors[1], 1.3 * errors[0], policy)
+
+    def test_shared_in_both_directions_and_exported(self):
+        layer = HyperLSTM(6, return_sequences=True, recurrent_dropout=0.2, **SMALL)
+        inputs = keras.Input((None, 4))
+        x = layer(keras.layers.Dense(4)(layer(inputs)[..., :4]))
+        x = keras.layers.Bidirectional(HyperGRU(3, **SMALL))(x)
+        model = keras.Model(inputs, x)
+        model.compile("adam", "mse")
+        rng = np.random.default_rng(0)
+        data = rng.standard_normal((5, 7, 4)).astype("float32")
+        path = os.path.join(self.get_temp_dir(), "model")
+        for _ in range(2):
+            model.export(path, verbose=False)
+            loaded = tf.saved_model.load(path)
+            self.assertAllClose(loaded.serve(data), model.predict(data, verbose=0), 1e-5, 1e-5)
+            losses = model.fit(data, np.ones((5, 6)), epochs=3, verbose=0).history["loss"]
+            self.assertLess(losses[-1], losses[0])
+        model.save(f"{path}.keras")
+        again = keras.models.load_model(f"{path}.keras")
+        self.assertAllClose(again(data), model(data), 1e-6, 1e-6)
+
+    def test_bad_cell(self):
+        with self.assertRaisesRegex(ValueError, "`cell` must be a GatedCell. Received: cell=<LSTM"):
+            GatedRNN(keras.layers.LSTMCell(3))
+        with pytest.raises(ValueError, match="`dropout` must be a number"):
+            HyperGRU(3, dropout=2)
