@@ -96,5 +96,19 @@ class CellLayer(GatedRNN):
         return cls(**config)
 
 
+class HyperCellLayer(CellLayer):
+    """Base of the layers whose cell has generated weights."""
+
+    def __init__(self, units, hyper_units=128, embedding_dim=16, **kwargs):
+        super().__init__(units, hyper_units, embedding_dim, **kwargs)
+
+    def generated_weights(self, sequences, initial_state=None, mask=None):
+        """The weights generated at every step, from first to last even with `go_backwards`.
+
+        See `generated_weights` of the cell.
+        """
+        return self.cell.generated_weights(sequences, initial_state, mask)
+
+
 def _attribute_of_cell(name):
     return property(lambda layer: getattr(layer.cell, name), doc=f"`{name}` of the cell.")

@@ -2,12 +2,12 @@
 
 import keras
 
-from keras_hypernets.dynamic.cell_layer import CellLayer
+from keras_hypernets.dynamic.cell_layer import HyperCellLayer
 from keras_hypernets.dynamic.hyper_lstm_cell import HyperLSTMCell
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
-class HyperLSTM(CellLayer):
+class HyperLSTM(HyperCellLayer):
     """LSTM layer whose weights a small LSTM changes at every step.
 
     Runs a `HyperLSTMCell`, whose docstring has the equations, over sequences; in training in
@@ -65,13 +65,3 @@ class HyperLSTM(CellLayer):
         "hyper_recurrent_dropout",
         "hyper_initializer",
     )
-
-    def __init__(self, units, hyper_units=128, embedding_dim=16, **kwargs):
-        super().__init__(units, hyper_units, embedding_dim, **kwargs)
-
-    def generated_weights(self, sequences, initial_state=None, mask=None):
-        """The weights generated at every step, from first to last even with `go_backwards`.
-
-        See `HyperLSTMCell.generated_weights`.
-        """
-        return self.cell.generated_weights(sequences, initial_state, mask)
