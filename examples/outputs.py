@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from matplotlib.figure import Figure  # not pyplot, which may look for a screen
+from matplotlib.ticker import LogLocator
 
 UNFINISHED = ".unfinished-"
 CHECKPOINT = "checkpoint.npz"
@@ -113,7 +114,9 @@ def save_learning_curves(
                 axes.plot(steps, values, style, color=colour, marker=marker, label=label, lw=1)
     if logarithmic:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")  # 20, where the default has 2 x 10^1
+        axes.yaxis.set_minor_formatter("")
     axes.set_xlabel("training steps")
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
