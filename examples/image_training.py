@@ -35,11 +35,10 @@ class Run:
         settings: what describes the run; it must be the same when the run is resumed.
         output: folder for everything the run writes.
         batch_size, seed: of the training.
-        epochs: at most, each of `steps_per_epoch` steps.
-        steps: at most; the last epoch ends there. Default: as many as the epochs have.
+        epochs: passes over the images, at most.
+        steps: or steps; the last epoch ends there.
         patience: epochs without a better validation after which training ends; 0: never.
         resume: whether to continue the run in `output`, if there is one.
-        steps_per_epoch: steps between two validations. Default: one pass over the images.
         jit_compile: whether to compile with XLA. Default: as Keras decides.
     """
 
@@ -57,14 +56,13 @@ class Run:
         steps: int | None = None,
         patience: int = 0,
         resume: bool = False,
-        steps_per_epoch: int | None = None,
         jit_compile: bool | str = "auto",
     ):
         self.data = data
         self.output = Path(output)
         self.patience = patience
         self.batches = image_batching.ImageBatches(*data.train, batch_size, seed, augment)
-        self.steps_per_epoch = steps_per_epoch or self.batches.steps_per_pass
+        self.steps_per_epoch = self.batches.steps_per_pass
         self.epochs = epochs or math.ceil(steps / self.steps_per_epoch)
         self.steps = steps or self.epochs * self.steps_per_epoch
         self.settings = {

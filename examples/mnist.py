@@ -67,7 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
     image_comparison.print_table(
         results, **{"of them in 2nd kernel": {"hyper": "4,244", "plain": "12,544"}}
     )
-    drawn = [save_filters(Path(options.output), network, options.seeds[0]) for network in results]
+    drawn = [
+        save_filters(Path(options.output), name, options.seeds[0]) for name in options.networks
+    ]
     image_comparison.print_outputs(options, *drawn)
 
 

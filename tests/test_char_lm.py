@@ -104,23 +104,24 @@ class TestTrain:
 
     def test_states_are_carried_within_a_pass_and_forgotten_between_two(self, text, tmp_path):
         run = tiny_run(text, tmp_path)
-        run.model.compile("sgd")
-        callback = CarriedStates(run.batches, last_step=99)
+        callback = CarriedStates(run.batches, run.checkpoint)
         callback.set_model(run.model)
         one_pass, states = run.batches.steps_per_pass, run.model.get_layer("recurrent_0").states
         for step, expected in ((0, 0), (1, 1), (one_pass - 1, 1), (one_pass, 0), (one_pass + 1, 1)):
             for state in states:
                 state.assign(np.ones(state.shape))
-            run.model.optimizer.iterations.assign(step)
+            run.checkpoint.step = step
             callback.on_train_batch_begin(0)
             assert {float(np.mean(state)) for state in states} == {expected}
 
     def test_only_a_better_model_replaces_the_best(self, text, tmp_path):
         run = tiny_run(text, tmp_path)
-        run.best.set_model(run.model)
+        validation = run.callbacks[0]
+        validation.set_model(run.model)
         for best, written in ((0.0, False), (math.nan, False), (math.inf, True)):
             run.best.best, logs = best, {}
-            run.best.on_epoch_end(0, logs)
+            for callback in (validation, run.best):
+                callback.on_epoch_end(0, logs)
             assert run.best.path.exists() == written
         assert run.best.best == logs["val_bits_per_character"] == pytest.approx(3.2, abs=0.5)
 
@@ -137,7 +138,7 @@ class TestTrain:
                     rates.append(float(model.optimizer.learning_rate))
 
             x = np.zeros((1, 1))
-            model.fit(x, x, epochs=3, verbose=0, callbacks=[Worse(), *run.callbacks[1:]])
+            model.fit(x, x, epochs=3, verbose=0, callbacks=[Worse(), *run.callbacks[2:]])
             assert rates == expected
 
 
