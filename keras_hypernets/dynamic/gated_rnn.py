@@ -13,11 +13,12 @@ class GatedRNN(keras.layers.RNN):
     The loop knows what a cell is, a table of linear maps and a tail, and takes each kernel's
     gradient in one product over all steps (`dynamic/recurrence/tensorflow.py` says how). Values and
     gradients are those of `keras.layers.RNN(cell)`, and so is everything else: outside training,
-    with `unroll=True`, with `run_eagerly=True` and on PyTorch it is Keras' own loop that runs.
+    with `unroll=True`, in eager TensorFlow, on PyTorch, and for a cell with a `call` or `noise` of
+    its own or another dtype than the layer, it is Keras' own loop that runs.
 
-    Two things differ. Gradients taken in training cannot be differentiated again; TensorFlow raises
-    an error that says so. And dropout masks come from the cell's `noise_rates`, one seed per call
-    and step: their values are others than Keras' loop would draw, their statistics the same.
+    Two things differ. On TensorFlow, gradients taken in training cannot be differentiated again (an
+    error says so); on JAX they can, but not in forward mode. And dropout masks have one seed per
+    call and step: their values are others than Keras' loop would draw, their statistics the same.
 
     Args:
         cell: a `GatedCell`.
@@ -51,7 +52,8 @@ class GatedRNN(keras.layers.RNN):
         self.supports_masking = True  # later versions of Keras turn it off in RNN
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        recur = _fast_loop() if training and not self.unroll else None
+        fast = training and not self.unroll and self._knows_the_cell()
+        recur = _fast_loop() if fast else None
         if recur is None:
             return super().inner_loop(sequences, initial_state, mask, training=training)
         cell = self.cell
@@ -59,7 +61,8 @@ class GatedRNN(keras.layers.RNN):
         states = [ops.cast(state, cell.compute_dtype) for state in initial_state]
         state = dict(zip(cell.state_names, states, strict=True))
         if mask is not None:
-            mask = ops.transpose(mask)[..., None]
+            mask = ops.cast(mask, "bool")
+            mask = ops.transpose(mask if len(mask.shape) == 3 else mask[..., None], (1, 0, 2))
         if self.go_backwards:
             x = ops.flip(x, 0)
             mask = None if mask is None else ops.flip(mask, 0)
@@ -70,6 +73,12 @@ class GatedRNN(keras.layers.RNN):
             outputs = ops.where(mask, outputs, ops.zeros_like(outputs))
         states = [last[name] for name in cell.state_names]
         return outputs[-1], ops.transpose(outputs, (1, 0, 2)), states
+
+    def _knows_the_cell(self):
+        """Whether `linear`, `tail` and `noise_rates` say all that the cell does."""
+        kind = type(self.cell)
+        as_base = kind.call is GatedCell.call and kind.noise is GatedCell.noise
+        return as_base and self.cell.compute_dtype == self.compute_dtype
 
 
 def _fast_loop():

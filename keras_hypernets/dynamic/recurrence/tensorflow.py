@@ -47,7 +47,7 @@ def recur(cell, x, state, mask=None, seed=None):
     if seed is not None:
         # Seeds of calls differ by 1, as do those of steps: hashed, they do not meet.
         seed = tf.random.stateless_uniform([2], seed, None, None, tf.int32)
-    tail, tail_gradient = _compile(_tail_of(cell, mask, seed))
+    tail, tail_gradient = _compile(_tail_of(cell, seed))
     kernels = {p: dict(maps) for p, maps in cell.linear.items()}
     kernels, small = nest.map_structure(ops.convert_to_tensor, (kernels, cell.small))
     arguments = x, state, kernels, small
@@ -56,12 +56,12 @@ def recur(cell, x, state, mask=None, seed=None):
     def run(*tensors):
         x, state, kernels, small = nest.pack_sequence_as(arguments, tensors)
         of_x = {p: _of_inputs(x, maps["x"]) for p, maps in kernels.items() if "x" in maps}
-        outputs, last, kept = _forward(tail, of_x, kernels, state, small, cell.output_size)
+        outputs, last, kept = _forward(tail, of_x, kernels, state, small, mask, cell.output_size)
 
         def gradient(*upstream):
             doutputs, dlast = nest.pack_sequence_as((outputs, last), upstream)
             dp, dstate, dsmall = _backward(
-                tail_gradient, of_x, kernels, small, kept, doutputs, dlast
+                tail_gradient, of_x, kernels, small, mask, kept, doutputs, dlast
             )
             sources = {"x": x, **{name: states.stack() for name, states in kept["state"].items()}}
             dkernels = {
@@ -80,7 +80,7 @@ def recur(cell, x, state, mask=None, seed=None):
     return outputs, last
 
 
-def _forward(tail, of_x, kernels, state, small, output_size):
+def _forward(tail, of_x, kernels, state, small, mask, output_size):
     """Returns all outputs, the last state, and what the backward loop needs, as TensorArrays."""
     some = next(iter(of_x.values()))
     recurrent = _recurrent(kernels)
@@ -90,7 +90,7 @@ def _forward(tail, of_x, kernels, state, small, output_size):
         for p, maps in recurrent.items():
             products = [state[s] @ W for s, W in maps.items()]
             pre[p] = tf.add_n([pre[p], *products] if p in pre else products)
-        output, new = tail(pre, state, small, t)
+        output, new = tail(pre, state, small, t, None if mask is None else mask[t])
         return new, (output, {"state": state, "pre": {p: pre[p] for p in recurrent}})
 
     batch, dtype = some.shape[2], some.dtype
@@ -106,17 +106,18 @@ def _forward(tail, of_x, kernels, state, small, output_size):
     return outputs.stack(), last, kept
 
 
-def _backward(tail_gradient, of_x, kernels, small, kept, doutputs, dlast):
+def _backward(tail_gradient, of_x, kernels, small, mask, kept, doutputs, dlast):
     """Returns the gradients of all p_t, `(time, batch, gates * units)`, of state_0 and of small."""
     recurrent = _recurrent(kernels)
     transposed = nest.map_structure(_transposed, recurrent)
 
     def step(t, carry):
         dstate, dsmall = carry
-        pre = {p: products[t] for p, products in of_x.items()}
+        pre = {p: products[t] for p, products in of_x.items() if p not in recurrent}
         pre |= {p: sums.read(t) for p, sums in kept["pre"].items()}
         before = {name: states.read(t) for name, states in kept["state"].items()}
-        dpre, dstate, dsmall_t = tail_gradient(pre, before, small, t, doutputs[t], dstate)
+        keep = None if mask is None else mask[t]
+        dpre, dstate, dsmall_t = tail_gradient(pre, before, small, t, keep, doutputs[t], dstate)
         dp = {p: tf.concat(tf.unstack(gates), -1) for p, gates in dpre.items()}
         for p, maps in transposed.items():
             for s, W in maps.items():
@@ -141,9 +142,7 @@ def _loop(times, step, carry, specs):
     """Repeats `carry, values = step(t, carry)`; returns the last carry and arrays of all values."""
     count = tf.shape(times)[0]
     arrays = nest.map_structure(
-        lambda spec: tf.TensorArray(
-            spec.dtype, count, element_shape=spec.shape, clear_after_read=False
-        ),
+        lambda spec: tf.TensorArray(spec.dtype, count, element_shape=spec.shape),
         specs,
     )
 
@@ -158,16 +157,16 @@ def _loop(times, step, carry, specs):
     )[1:]
 
 
-def _tail_of(cell, mask, seed):
-    """Returns `tail(pre, state, small, t)`: the cell's, with its dropout masks and masking."""
+def _tail_of(cell, seed):
+    """Returns `tail(pre, state, small, t, keep)`: the cell's, with its dropout and masking."""
 
-    def tail(pre, state, small, t):
+    def tail(pre, state, small, t, keep):
         batch = tf.shape(state[cell.state_names[0]])[0]
         noise = {} if seed is None else _noise(cell, batch, seed, t)
         output, new = cell.tail(pre, state, small, noise)
-        if mask is not None:
-            new = {name: tf.where(mask[t], new[name], state[name]) for name in new}
-            output = new[OUTPUT] = tf.where(mask[t], output, state[OUTPUT])
+        if keep is not None:
+            new = {name: tf.where(keep, new[name], state[name]) for name in new}
+            output = new[OUTPUT] = tf.where(keep, output, state[OUTPUT])
         return output, new
 
     return tail
@@ -187,10 +186,10 @@ def _noise(cell, batch, seed, t):
 def _compile(tail):
     """Returns a tail and its gradient, each compiled by XLA to one operation."""
 
-    def gradient(pre, state, small, t, doutput, dnew):
+    def gradient(pre, state, small, t, keep, doutput, dnew):
         with tf.GradientTape() as tape:
             tape.watch((pre, state, small))
-            results = tail(pre, state, small, t)
+            results = tail(pre, state, small, t, keep)
         return tape.gradient(results, (pre, state, small), (doutput, dnew), "zero")
 
     compiled = tf.function(jit_compile=True, autograph=False)
