@@ -78,6 +78,8 @@ class Package(unittest.TestCase):
     def test_examples_in_docstrings_run(self):
         tried = 0
         for info in pkgutil.walk_packages([str(ROOT)], "keras_hypernets."):
+            if ".recurrence." in info.name:  # each needs its backend, and has nothing public
+                continue
             module = import_module(info.name)
             names = {"keras": keras, "keras_hypernets": keras_hypernets}
             result = doctest.testmod(module, extraglobs=names)
