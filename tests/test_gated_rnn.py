@@ -73,11 +73,13 @@ def values_and_gradients(layer, x, initial_state, mask, jit):
 class SameAsKeras(LayerTestCase):
     def setUp(self):
         super().setUp()
-        keras.config.set_dtype_policy("float64")
+        keras.config.set_floatx("float64")  # of losses
+        keras.config.set_dtype_policy("float64")  # of layers
         rng = np.random.default_rng(0)
         self.x = tf.constant(rng.standard_normal((3, 5, 4)))
 
     def tearDown(self):
+        keras.config.set_floatx("float32")
         keras.config.set_dtype_policy("float32")
         super().tearDown()
 
