@@ -17,7 +17,15 @@ import keras_hypernets
 ROOT = Path(keras_hypernets.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 # Imports point from higher to lower ranks; `static` and `dynamic` do not know each other.
-RANKS = {"initializers": 0, "static": 1, "dynamic": 1, "models": 2, "baking": 3, "export": 4}
+RANKS = {
+    "initializers": 0,
+    "static": 1,
+    "dynamic": 1,
+    "models": 2,
+    "baking": 3,
+    "export": 4,
+    "plots": 4,
+}
 HEAVY = ("tensorflow", "tensorflow_datasets", "matplotlib", "jax", "torch")
 FREE = ("validation", "version")
 

@@ -200,13 +200,12 @@ class Layers(LayerTestCase):
         self.assertGreater(np.abs(tape.gradient(loss, layer.embedding.value)).max(), 0)
 
     def test_hyper_dense_passes_masks_on(self):
-        ids = keras.Input((5,))
+        ids = keras.Input((None,))
         x = HyperDense(3)(keras.layers.Embedding(4, 2, mask_zero=True)(ids))
         model = keras.Model(ids, keras.layers.LSTM(2)(x))
+        randomize(model)
         padded = model(np.array([[1, 2, 0, 0, 0]]))
-        self.assertAllClose(padded, model(np.array([[1, 2, 0, 0, 0]]) * 1), 1e-6)
-        self.assertNotAllClose(padded, model(np.array([[1, 2, 3, 3, 3]])))
-        self.assertTrue(HyperDense(3).supports_masking)
+        self.assertAllClose(padded, model(np.array([[1, 2]])), 1e-6, 1e-6)
 
     def test_images_of_any_size(self):
         model = keras.Sequential([keras.Input((None, None, 2)), HyperConv2D(3, 3, padding="SAME")])
