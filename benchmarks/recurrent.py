@@ -2,19 +2,22 @@
 
     python benchmarks/recurrent.py                 # sizes S and L, a few minutes each
     python benchmarks/recurrent.py --sizes S --rounds 9
+    python benchmarks/recurrent.py --peer labml    # also labml-nn's HyperLSTM, in PyTorch
 
 A step is forward, backward and Adam of embedding, recurrent layer, Dense(50) and softmax. Every
 round takes a few steps of each variant, in another order each time; printed are medians over the
-rounds, and ratios to the faster of keras.layers.LSTM's two modes in the same round with their
-quartiles. Nothing else should run on the machine.
+rounds, and ratios in the same round with their quartiles: of all variants to the faster of
+keras.layers.LSTM's two modes, and without XLA, as plain `model.compile` has it on a CPU, to
+keras.layers.LSTM and to the cell written map by map. With KERAS_BACKEND=jax all variants run
+compiled. Nothing else should run on the machine.
 """
 
 import argparse
 import json
-import random
 import statistics
 import sys
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
@@ -26,6 +29,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import outputs  # noqa: E402
 from map_by_map_cell import map_by_map_hyper_lstm  # noqa: E402
+from rounds import measure, print_table, summarize  # noqa: E402
 
 import keras_hypernets as hypernets  # noqa: E402
 
@@ -34,7 +38,7 @@ SIZES = {
     "S": {"batch": 64, "steps": 100, "inputs": 64, "units": 256, "hyper": 64, "embedding": 16},
     "L": {"batch": 128, "steps": 50, "inputs": 50, "units": 1000, "hyper": 128, "embedding": 4},
 }
-STEPS_PER_ROUND = 3
+JIT = {"jit off": False, "jit on": True}
 
 
 def variants(units: int, hyper: int, embedding: int) -> dict:
@@ -69,43 +73,52 @@ def make_model(layer: keras.Layer, inputs: int, jit: bool) -> keras.Model:
     return model
 
 
-def measure(size: dict, rounds: int) -> dict[str, list[float]]:
-    """Returns milliseconds per step of each variant and mode in each round."""
+def labml_step(size: dict, x: np.ndarray, y: np.ndarray) -> Callable[[], object]:
+    """Makes a function of one training step of labml-nn's HyperLSTM in PyTorch."""
+    import torch
+    from labml_nn.hypernetworks.hyper_lstm import HyperLSTM
+
+    embedding = torch.nn.Embedding(CHARACTERS, size["inputs"])
+    layer = HyperLSTM(size["inputs"], size["units"], size["hyper"], size["embedding"], 1)
+    output = torch.nn.Linear(size["units"], CHARACTERS)
+    weights = [w for module in (embedding, layer, output) for w in module.parameters()]
+    optimizer = torch.optim.Adam(weights)
+    ids, targets = (torch.from_numpy(values.T.copy()) for values in (x, y))
+
+    def step():
+        optimizer.zero_grad()
+        logits = output(layer(embedding(ids))[0])
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
+        optimizer.step()
+
+    return step
+
+
+def training_steps(size: dict, peers: list[str]) -> dict[str, Callable[[], object]]:
+    """Makes functions of one training step of each variant, by its name and mode."""
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, CHARACTERS, (2, size["batch"], size["steps"]))
-    models = {
-        f"{name}, jit {'on' if jit else 'off'}": make_model(make(), size["inputs"], jit)
-        for name, make in variants(size["units"], size["hyper"], size["embedding"]).items()
-        for jit in (False, True)
-    }
-    for name, model in models.items():
-        print(f"compiling {name}", file=sys.stderr)
-        model.train_on_batch(x, y)
-        model.train_on_batch(x, y)
-    times = {name: [] for name in models}
-    for _ in range(rounds):
-        for name in random.sample(list(models), len(models)):
-            began = time.perf_counter()
-            for _ in range(STEPS_PER_ROUND):
-                models[name].train_on_batch(x, y)
-            times[name].append((time.perf_counter() - began) / STEPS_PER_ROUND * 1000)
-    return times
+    modes = JIT if keras.backend.backend() == "tensorflow" else {"jit on": True}
+    steps = {}
+    for name, make in variants(size["units"], size["hyper"], size["embedding"]).items():
+        for mode, jit in modes.items():
+            model = make_model(make(), size["inputs"], jit)
+            steps[f"{name}, {mode}"] = partial(model.train_on_batch, x, y)
+    if "labml" in peers:
+        steps["labml HyperLSTM, PyTorch"] = labml_step(size, x, y)
+    return steps
 
 
-def summarize(times: dict[str, list[float]]) -> dict[str, dict]:
-    """Returns median milliseconds and the ratio to keras.layers.LSTM's better mode, per round."""
-    ours = [name for name in times if name.startswith("keras.layers.LSTM")]
-    best = times[min(ours, key=lambda name: statistics.median(times[name]))]
-    table = {}
-    for name, values in times.items():
-        ratios = [one / base for one, base in zip(values, best, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        table[name] = {
-            "milliseconds": round(statistics.median(values), 1),
-            "ratio": round(middle, 3),
-            "quartiles": [round(low, 3), round(high, 3)],
-        }
-    return table
+def compare(times: dict[str, list[float]]) -> dict[str, dict]:
+    """Returns the tables of ratios, by what they are ratios to."""
+    lstm = [name for name in times if name.startswith("keras.layers.LSTM")]
+    best = min(lstm, key=lambda name: statistics.median(times[name]))
+    tables = {f"to {best}": summarize(times, best)}
+    off = {name: values for name, values in times.items() if name.endswith("jit off")}
+    if off:
+        for base in ("keras.layers.LSTM, jit off", "RNN(map by map), jit off"):
+            tables[f"without XLA, to {base}"] = summarize(off, base)
+    return tables
 
 
 def main() -> None:
@@ -113,22 +126,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--peer", nargs="+", default=[], choices=["labml"])
     path = Path(__file__).parent / "results" / "recurrent.json"
     parser.add_argument("--output", type=Path, default=path)
     options = parser.parse_args()
-    results = {"sizes": {}, "rounds": options.rounds, **training.environment()}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    backend = keras.backend.backend()
+    results = {"sizes": {}, "rounds": options.rounds, "backend": backend, **training.environment()}
     for name in options.sizes:
         keras.utils.clear_session()
-        table = summarize(measure(SIZES[name], options.rounds))
-        results["sizes"][name] = {**SIZES[name], "variants": table}
+        tables = compare(measure(training_steps(SIZES[name], options.peer), options.rounds))
+        results["sizes"][name] = {**SIZES[name], "tables": tables}
         print(f"\n{name}: {json.dumps(SIZES[name])}")
-        for variant, row in table.items():
-            low, high = row["quartiles"]
-            print(
-                f"{variant:34} {row['milliseconds']:8.1f} ms  {row['ratio']:.2f} x "
-                f"({low:.2f} to {high:.2f})"
-            )
-    outputs.save_json(options.output, results)
+        for title, table in tables.items():
+            print(f"\n{title}")
+            print_table(table)
+        outputs.save_json(options.output, results)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from layer_test_case import LayerTestCase
 
+import keras_hypernets.dynamic.recurrence.tensorflow as engine
 from keras_hypernets import (
     GatedRNN,
     HyperGRU,
@@ -43,9 +44,12 @@ WAYS = (
 )
 
 
-def pair(make, batch_size=None, **options):
+def pair(make, batch_size=None, checkpoint_every=None, **options):
     """Keras' RNN and ours around cells with the same random weights."""
-    layers = keras.layers.RNN(make(), **options), GatedRNN(make(), **options)
+    layers = (
+        keras.layers.RNN(make(), **options),
+        GatedRNN(make(), checkpoint_every=checkpoint_every, **options),
+    )
     rng = np.random.default_rng(1)
     for layer in layers:
         layer.build((batch_size, None, 4))
@@ -77,16 +81,20 @@ class SameAsKeras(LayerTestCase):
         keras.config.set_dtype_policy("float64")  # of layers
         rng = np.random.default_rng(0)
         self.x = tf.constant(rng.standard_normal((3, 5, 4)))
+        self.rows, engine.ROWS = engine.ROWS, 6  # blocks of two steps and a last one of one
 
     def tearDown(self):
+        engine.ROWS = self.rows
         keras.config.set_floatx("float32")
         keras.config.set_dtype_policy("float32")
         super().tearDown()
 
     def test_values_and_gradients(self):
         rng = np.random.default_rng(0)
-        for name, make in CELLS.items():
+        for m, (name, make) in enumerate(CELLS.items()):
             for n, way in enumerate(WAYS):
+                if name != "hyper LSTM" and (m + n) % len(WAYS) > 1:
+                    continue  # one loop for all cells: two ways for each of the others
                 options = {"return_sequences": True, "return_state": True, **way}
                 mask = options.pop("mask", None)
                 layers = pair(make, **options)
@@ -97,6 +105,18 @@ class SameAsKeras(LayerTestCase):
                 )
                 for a, b in zip(keras_found, ours, strict=True):
                     self.assertAllClose(a, b, 1e-10, 1e-10, msg=f"{name}, {way}")
+
+    def test_checkpoints(self):
+        """The same with a part of the states kept; blocks as long as the sequence and longer."""
+        ways = [(2, False, {}), (3, True, WAYS[4]), (5, False, WAYS[1]), (9, False, WAYS[5])]
+        for every, jit, way in ways:
+            options = {"return_sequences": True, "return_state": True, **way}
+            mask = options.pop("mask", None)
+            layers = pair(CELLS["hyper LSTM"], checkpoint_every=every, **options)
+            states = layers[0].get_initial_state(3)
+            found = [values_and_gradients(layer, self.x, states, mask, jit) for layer in layers]
+            for a, b in zip(*found, strict=True):
+                self.assertAllClose(a, b, 1e-10, 1e-10, msg=f"{every}, {way}")
 
     def test_with_and_without_jit(self):
         layers = pair(CELLS["hyper LSTM"], return_sequences=True, return_state=True)
@@ -184,8 +204,6 @@ class AsALayer(LayerTestCase):
             self.assertEqual(again.get_config(), layer.get_config())
 
     def test_the_fast_loop_runs_in_training_only(self):
-        from keras_hypernets.dynamic.recurrence import tensorflow as engine
-
         calls = []
         original = engine.recur
         engine.recur = lambda *arguments: calls.append(1) or original(*arguments)
@@ -234,11 +252,11 @@ class AsALayer(LayerTestCase):
     def test_dropout_masks(self):
         """New ones for each step and call, one for forward and backward, kept at their rate."""
         keras.utils.set_random_seed(0)
-        for jit in (False, True):
+        for jit, checkpoint_every in ((False, None), (True, None), (False, 4)):
             cell = LayerNormLSTMCell(
                 400, layer_norm=False, recurrent_dropout=0.25, activation="relu", use_bias=False
             )
-            layer = GatedRNN(cell, return_sequences=True)
+            layer = GatedRNN(cell, return_sequences=True, checkpoint_every=checkpoint_every)
             layer.build((None, None, 1))
             kernel = np.zeros((4, 1, 400))
             kernel[2] = 1  # the candidate is the input, the gates are open by half

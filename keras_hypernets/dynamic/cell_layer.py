@@ -27,6 +27,8 @@ class CellLayer(GatedRNN):
         unroll: whether the loop is unrolled; needs a fixed number of steps. Default `False`.
         zero_output_for_mask: whether masked steps output zeros, or repeat the output of the step
             before. Default `False`.
+        checkpoint_every: number of steps between two states kept for the gradient, to save memory
+            of long sequences: see `GatedRNN`. Default `None`.
         activity_regularizer: regularizer of the output. Default `None`.
         name: name of the layer.
         **kwargs: all others of the cell. `dtype`, `trainable` and `seed` hold for layer and cell.
@@ -50,6 +52,7 @@ class CellLayer(GatedRNN):
         stateful=False,
         unroll=False,
         zero_output_for_mask=False,
+        checkpoint_every=None,
         activity_regularizer=None,
         name=None,
         **kwargs,
@@ -63,6 +66,7 @@ class CellLayer(GatedRNN):
             stateful=stateful,
             unroll=unroll,
             zero_output_for_mask=zero_output_for_mask,
+            checkpoint_every=checkpoint_every,
             activity_regularizer=activity_regularizer,
             name=name,
             **shared,

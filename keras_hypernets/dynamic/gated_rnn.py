@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
+from keras_hypernets.validation import positive_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -22,6 +23,9 @@ class GatedRNN(keras.layers.RNN):
 
     Args:
         cell: a `GatedCell`.
+        checkpoint_every: number of steps between two states that the faster loop keeps for the
+            gradient; what lies between is computed a second time. Saves most of the memory of long
+            sequences for a part of the time. Default `None`: every step is kept.
         **kwargs: those of `keras.layers.RNN`: `return_sequences`, `return_state`, `go_backwards`,
             `stateful`, `unroll`, `zero_output_for_mask`, `name`, ...
 
@@ -36,7 +40,7 @@ class GatedRNN(keras.layers.RNN):
         followed by the last states.
 
     Raises:
-        ValueError: if `cell` is no `GatedCell`.
+        ValueError: if `cell` is no `GatedCell`, or `checkpoint_every` no positive integer.
 
     Example:
 
@@ -45,10 +49,13 @@ class GatedRNN(keras.layers.RNN):
     (2, 5, 16)
     """
 
-    def __init__(self, cell, **kwargs):
+    def __init__(self, cell, checkpoint_every=None, **kwargs):
         if not isinstance(cell, GatedCell):
             raise ValueError(f"`cell` must be a GatedCell. Received: cell={cell!r}")
         super().__init__(cell, **kwargs)
+        if checkpoint_every is not None:
+            checkpoint_every = positive_integer("checkpoint_every", checkpoint_every)
+        self.checkpoint_every = checkpoint_every
         self.supports_masking = True  # later versions of Keras turn it off in RNN
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
@@ -68,11 +75,18 @@ class GatedRNN(keras.layers.RNN):
             mask = None if mask is None else ops.flip(mask, 0)
         drops = any(rate > 0 for rate, _ in cell.noise_rates.values())
         seed = cell.seed_generator.next() if drops else None
-        outputs, last = recur(cell, x, state, mask, seed)
+        sequences = self.return_sequences
+        outputs, last = recur(cell, x, state, mask, seed, sequences, self.checkpoint_every)
         if mask is not None and self.zero_output_for_mask:
-            outputs = ops.where(mask, outputs, ops.zeros_like(outputs))
+            keep = mask if sequences else mask[-1]
+            outputs = ops.where(keep, outputs, ops.zeros_like(outputs))
         states = [last[name] for name in cell.state_names]
+        if not sequences:
+            return outputs, outputs[:, None], states
         return outputs[-1], ops.transpose(outputs, (1, 0, 2)), states
+
+    def get_config(self):
+        return {**super().get_config(), "checkpoint_every": self.checkpoint_every}
 
     def _knows_the_cell(self):
         """Whether `linear`, `tail` and `noise_rates` say all that the cell does."""

@@ -23,6 +23,8 @@ class HyperGRU(HyperCellLayer):
             steps of a sequence, drawn anew at each call, only in training. Default 0.
         return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
         activity_regularizer, name: as in `keras.layers.GRU`. Default `False` or `None`.
+        checkpoint_every: number of steps between two states kept for the gradient, to save memory
+            of long sequences: see `GatedRNN`. Default `None`.
         **kwargs: all others of `HyperGRUCell`. `dtype`, `trainable` and `seed` hold for layer
             and cell.
 

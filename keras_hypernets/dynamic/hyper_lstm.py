@@ -23,6 +23,8 @@ class HyperLSTM(HyperCellLayer):
             steps of a sequence, drawn anew at each call, only in training. Default 0.
         return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
         activity_regularizer, name: as in `keras.layers.LSTM`. Default `False` or `None`.
+        checkpoint_every: number of steps between two states kept for the gradient, to save memory
+            of long sequences: see `GatedRNN`. Default `None`.
         **kwargs: all others of `HyperLSTMCell`. `dtype`, `trainable` and `seed` hold for layer
             and cell.
 

@@ -1,5 +1,7 @@
 """The time loop of a `GatedCell` in JAX, with its gradient; tensorflow.py explains it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from keras import ops
@@ -8,9 +10,9 @@ OUTPUT = "output of the step before"  # no name of a state, which is a Python na
 tree = jax.tree_util
 
 
-def recur(cell, x, state, mask=None, seed=None):
+def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every=None):
     """Runs a cell over sequences: see `recur` in tensorflow.py."""
-    if mask is not None:
+    if mask is not None or not sequences:
         # Keras' loop on JAX takes the first state for the output before the first step.
         state = {**state, OUTPUT: state[cell.state_names[0]]}
     kernels = {
@@ -21,19 +23,37 @@ def recur(cell, x, state, mask=None, seed=None):
     key = None if seed is None else jax.random.key(jnp.asarray(seed)[0].astype("uint32"))
     if key is not None:
         key = jax.random.fold_in(key, jnp.asarray(seed)[1].astype("uint32"))
-    outputs, last = _recur(_tail_of(cell, key), x, state, kernels, small, mask)
+    run = functools.partial(_recur, _tail_of(cell, key, sequences), kernels, small)
+    steps = x, jnp.arange(x.shape[0]), mask
+    if checkpoint_every is None:
+        last, outputs = run(state, steps)
+    else:
+        last, outputs = _checkpointed(run, state, steps, checkpoint_every)
+    output = outputs if sequences else last[OUTPUT]
     last.pop(OUTPUT, None)
-    return outputs, last
+    return output, last
 
 
-def _recur(tail, x, state, kernels, small, mask):
+def _checkpointed(run, state, steps, size):
+    """Runs blocks of steps one after the other; of each only its first state is kept."""
+    blocks, rest = divmod(steps[0].shape[0], size)
+    first = tree.tree_map(lambda v: v[: blocks * size].reshape(blocks, size, *v.shape[1:]), steps)
+    state, outputs = jax.lax.scan(jax.checkpoint(run), state, first)
+    outputs = tree.tree_map(lambda y: y.reshape(blocks * size, *y.shape[2:]), outputs)
+    if rest:
+        state, more = jax.checkpoint(run)(state, tree.tree_map(lambda v: v[-rest:], steps))
+        outputs = tree.tree_map(lambda *parts: jnp.concatenate(parts), outputs, more)
+    return state, outputs
+
+
+def _recur(tail, kernels, small, state, steps):
+    """Returns the last state and the outputs of steps `(x, times, mask)`."""
+
     @jax.custom_vjp
-    def run(x, state, kernels, small):
-        return forward(x, state, kernels, small)[0]
+    def run(*arguments):
+        return forward(*arguments)[0]
 
-    times = jnp.arange(x.shape[0])
-
-    def forward(x, state, kernels, small):
+    def forward(x, state, kernels, small, times, mask):
         of_x = {p: x[:, None] @ maps["x"] for p, maps in kernels.items() if "x" in maps}
         recurrent = _recurrent(kernels)
 
@@ -47,11 +67,11 @@ def _recur(tail, x, state, kernels, small, mask):
 
         last, (outputs, states, sums) = jax.lax.scan(step, state, (of_x, times, mask))
         only_of_x = {p: products for p, products in of_x.items() if p not in recurrent}
-        return (outputs, last), (x, {**only_of_x, **sums}, states, kernels, small)
+        return (last, outputs), (x, {**only_of_x, **sums}, states, kernels, small, times, mask)
 
     def backward(kept, upstream):
-        x, pre, states, kernels, small = kept
-        doutputs, dlast = upstream
+        x, pre, states, kernels, small, times, mask = kept
+        dlast, doutputs = upstream
         transposed = tree.tree_map(_transposed, _recurrent(kernels))
 
         def step(carry, values):
@@ -79,13 +99,14 @@ def _recur(tail, x, state, kernels, small, mask):
             for p, maps in kernels.items()
         }
         dx = sum(dp[p] @ _transposed(maps["x"]) for p, maps in kernels.items() if "x" in maps)
-        return dx, dstate, dkernels, dsmall
+        return dx, dstate, dkernels, dsmall, None, None
 
     run.defvjp(forward, backward)
-    return run(x, state, kernels, small)
+    x, times, mask = steps
+    return run(x, state, kernels, small, times, mask)
 
 
-def _tail_of(cell, key):
+def _tail_of(cell, key, sequences):
     """Returns `tail(pre, state, small, t, keep)`: the cell's, with its dropout and masking."""
 
     def tail(pre, state, small, t, keep):
@@ -93,8 +114,10 @@ def _tail_of(cell, key):
         output, new = cell.tail(pre, state, small, noise)
         if keep is not None:
             new = {name: jnp.where(keep, new[name], state[name]) for name in new}
-            output = new[OUTPUT] = jnp.where(keep, output, state[OUTPUT])
-        return output, new
+            output = jnp.where(keep, output, state[OUTPUT])
+        if OUTPUT in state:
+            new[OUTPUT] = output
+        return output if sequences else None, new
 
     return tail
 

@@ -1,24 +1,27 @@
 """The time loop of a `GatedCell` in TensorFlow, with its gradient.
 
-A step of a cell is a sum of products p_t and everything else, the tail:
+A step of a cell is one product for each source, all kernels of the source side by side, and
+everything else, the tail, which begins by adding up the columns:
 
-      x_t ─────> W_px x_t ────┐
-                              + ──> p_t ──> tail ──> y_t, state_t
-    h_{t-1} ──> W_ph h_{t-1} ─┘               ^
-                                state_{t-1} ──┘
+    x_t ─────> q_x = x_t W_x ─────┐
+                                  ├──> tail ──> y_t, state_t
+    h_{t-1} ─> q_h = h_{t-1} W_h ─┘     ^
+                             state_{t-1}┘
 
-Automatic differentiation through a loop of such steps adds a gradient to every kernel W at every
+Automatic differentiation through a loop of such steps adds a gradient to every kernel at every
 step, which costs more than the products themselves. What one would do by hand is cheaper:
 
-    forward     all W_px x_t in one product; then, for t = 1 ... T, the rest of the step, of which
-                only state_{t-1} and p_t are kept
-    backward    for t = T ... 1, the gradient of the tail, whose inside is computed anew, gives dp_t
-                and dstate_{t-1}; through the product dh_{t-1} += W_ph^T dp_t;
-                at the end each kernel's gradient in one product: dW_ps = sum over t of s_t dp_t^T
+    forward     all q_x in one product; then, for t = 1 ... T, the rest of the step, of which only
+                state_{t-1} and the q are kept
+    backward    for t = T ... 1, the gradient of the tail, whose inside is computed anew, gives all
+                dq_t and dstate_{t-1}; through the product dh_{t-1} += dq_h W_h^T;
+                after each block of steps its share of dW_s = sum over t of s^T dq_s is added in one
+                product
 
 The tail's gradient is automatic differentiation's. XLA compiles the tail and its gradient, many
 small operations, to one each. Masking is part of the tail: a masked step keeps the states and
-repeats the output, which rides along as one more state.
+repeats the output, which rides along as one more state. With `checkpoint_every` a block is that
+long, only the states between blocks are kept, and the way back runs each block forward again first.
 """
 
 import tensorflow as tf
@@ -26,9 +29,10 @@ from keras import ops
 
 nest = tf.nest
 OUTPUT = "output of the step before"  # no name of a state, which is a Python name
+ROWS = 1024  # of a block, steps times batch: enough for a good product
 
 
-def recur(cell, x, state, mask=None, seed=None):
+def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every=None):
     """Runs a cell over sequences.
 
     Args:
@@ -37,137 +41,237 @@ def recur(cell, x, state, mask=None, seed=None):
         state: dictionary of the initial states, `(batch, size)`.
         mask: `(time, batch, 1)` booleans, `True` where a step counts, or `None`.
         seed: two integers from which the dropout masks of all steps follow, or `None`: no dropout.
+        sequences: whether the outputs of all steps are wanted, or that of the last only.
+        checkpoint_every: number of steps between two kept states, or `None`: every step is kept.
 
     Returns:
-        The outputs `(time, batch, units)` and the dictionary of last states. Gradients reach x, the
-        initial states and all weights of the cell; they cannot be differentiated again.
+        The outputs `(time, batch, units)`, without `sequences` the last `(batch, units)`, and the
+        dictionary of last states. Gradients reach x, the initial states and all weights of the
+        cell; they cannot be differentiated again.
     """
-    if mask is not None:
+    rides = mask is not None or not sequences
+    if rides:
         state = {**state, OUTPUT: tf.zeros((tf.shape(x)[1], cell.output_size), x.dtype)}
     if seed is not None:
         # Seeds of calls differ by 1, as do those of steps: hashed, they do not meet.
         seed = tf.random.stateless_uniform([2], seed, None, None, tf.int32)
-    tail, tail_gradient = _compile(_tail_of(cell, seed))
-    kernels = {p: dict(maps) for p, maps in cell.linear.items()}
-    kernels, small = nest.map_structure(ops.convert_to_tensor, (kernels, cell.small))
+    kernels, small = nest.map_structure(ops.convert_to_tensor, (_by_source(cell), cell.small))
+    tails = _compile(_tail_of(cell, seed, rides, sequences))
     arguments = x, state, kernels, small
+    of_step = {"y": tf.TensorSpec((x.shape[1], cell.output_size), x.dtype)} if sequences else {}
 
     @tf.custom_gradient
     def run(*tensors):
         x, state, kernels, small = nest.pack_sequence_as(arguments, tensors)
-        of_x = {p: _of_inputs(x, maps["x"]) for p, maps in kernels.items() if "x" in maps}
-        outputs, last, kept = _forward(tail, of_x, kernels, state, small, mask, cell.output_size)
+        wide = {s: _side_by_side(maps) for s, maps in kernels.items()}
+        loop = _TimeLoop(*tails, x, state, wide, small, mask, of_step)
+        last, outputs, gradients = loop.run(checkpoint_every)
 
         def gradient(*upstream):
-            doutputs, dlast = nest.pack_sequence_as((outputs, last), upstream)
-            dp, dstate, dsmall = _backward(
-                tail_gradient, of_x, kernels, small, mask, kept, doutputs, dlast
-            )
-            sources = {"x": x, **{name: states.stack() for name, states in kept["state"].items()}}
-            dkernels = {
-                p: {s: _kernel_gradient(sources[s], dp[p], W) for s, W in maps.items()}
-                for p, maps in kernels.items()
-            }
-            dx = tf.add_n([dp[p] @ _transposed(kernels[p]["x"]) for p in of_x])
-            return _differentiable_once(*nest.flatten((dx, dstate, dkernels, dsmall)))
+            dx, dstate, dwide, dsmall = gradients(*nest.pack_sequence_as((last, outputs), upstream))
+            dkernels = {s: _apart(dwide[s], maps) for s, maps in kernels.items()}
+            found = dx, dstate, dkernels, dsmall
+            found = nest.map_structure(lambda d, v: tf.cast(d, v.dtype), found, arguments)
+            return _differentiable_once(*nest.flatten(found))
 
-        return nest.flatten((outputs, last)), gradient
+        return nest.flatten((last, outputs)), gradient
 
-    outputs, *last = run(*nest.flatten(arguments))
-    outputs.set_shape((*x.shape[:2], cell.output_size))
-    last = nest.pack_sequence_as(state, last)
+    last, outputs = nest.pack_sequence_as((state, of_step), run(*nest.flatten(arguments)))
+    if sequences:
+        outputs["y"].set_shape((*x.shape[:2], cell.output_size))
+    output = outputs.get("y", last.get(OUTPUT))
     last.pop(OUTPUT, None)
-    return outputs, last
+    return output, last
 
 
-def _forward(tail, of_x, kernels, state, small, mask, output_size):
-    """Returns all outputs, the last state, and what the backward loop needs, as TensorArrays."""
-    some = next(iter(of_x.values()))
-    recurrent = _recurrent(kernels)
+class _TimeLoop:
+    """Both directions of the loop; what is the same at all steps is an attribute."""
 
-    def step(t, state):
-        pre = {p: products[t] for p, products in of_x.items()}
-        for p, maps in recurrent.items():
-            products = [state[s] @ W for s, W in maps.items()]
-            pre[p] = tf.add_n([pre[p], *products] if p in pre else products)
-        output, new = tail(pre, state, small, t, None if mask is None else mask[t])
-        return new, (output, {"state": state, "pre": {p: pre[p] for p in recurrent}})
+    def __init__(self, tail, tail_gradient, x, state, kernels, small, mask, outputs):
+        self.tail, self.tail_gradient = tail, tail_gradient
+        self.x, self.state, self.mask = x, state, mask
+        self.kernels, self.small = kernels, small
+        self.outputs = outputs  # specs of what a step returns
+        self.transposed = nest.map_structure(tf.transpose, kernels)  # once, not at every step
 
-    batch, dtype = some.shape[2], some.dtype
-    kept = {
-        "state": {name: tf.TensorSpec(s.shape, s.dtype) for name, s in state.items()},
-        "pre": {
-            p: tf.TensorSpec((gates, batch, units), dtype)
-            for p, (gates, units) in _sizes(recurrent).items()
-        },
-    }
-    specs = tf.TensorSpec((batch, output_size), dtype), kept
-    last, (outputs, kept) = _loop(tf.range(tf.shape(some)[0]), step, state, specs)
-    return outputs.stack(), last, kept
+    def run(self, checkpoint_every):
+        """Returns the last state, the outputs and the function that gives all gradients.
+
+        The steps of a block n are `count(n)` of at most `size`, from `n * size`.
+        """
+        time, batch, _ = tf.unstack(tf.shape(self.x))
+        blocks = _parts(time, checkpoint_every or _parts(ROWS, batch))
+        size = checkpoint_every or _parts(time, blocks)
+
+        def count(n):
+            return tf.minimum(size, time - n * size)
+
+        if checkpoint_every is None:
+            last, outputs, kept = self.forward(0, time, time, self.state)
+
+            def recall(n):
+                return kept, n * size
+        else:
+            self.x = tf.pad(self.x, [[0, blocks * size - time], [0, 0], [0, 0]])
+
+            def block(n, state):
+                last, outputs, _ = self.forward(n * size, count(n), size, state)
+                return last, (state, outputs)
+
+            specs = nest.map_structure(_spec, self.state), _in_blocks(self.outputs)
+            last, (starts, outputs) = _loop(blocks, blocks, block, self.state, specs)
+            outputs = nest.map_structure(lambda y: _joined(y)[:time], outputs)
+
+            def recall(n):
+                state = nest.map_structure(lambda s: s.read(n), starts)
+                return self.forward(n * size, count(n), size, state)[-1], 0
+
+        def gradients(dlast, doutputs):
+            def block(n, carry):
+                return self.backward(n * size, count(n), size, *recall(n), doutputs, *carry)
+
+            zeros = nest.map_structure(_zeros_like, (self.kernels, self.small))
+            spec = _in_blocks(_spec(self.x[0]))
+            (dstate, dkernels, dsmall), dx = _loop(
+                blocks, blocks, block, (dlast, *zeros), spec, reverse=True
+            )
+            return _joined(dx)[:time], dstate, dkernels, dsmall
+
+        return last, outputs, gradients
+
+    def forward(self, start, count, size, state):
+        """Runs `count` steps; returns the last state, the outputs and what the way back needs.
+
+        `size` is what there is room for: XLA takes no arrays of a length that is not fixed.
+        """
+        begin, shape = tf.stack([start, 0, 0]), tf.concat([[size], tf.shape(self.x)[1:]], 0)
+        of_x = _product(tf.slice(self.x, begin, shape), self.kernels["x"])
+
+        def step(n, state):
+            products = {s: state[s] @ W for s, W in _but("x", self.kernels).items()}
+            of_all = {"x": of_x[n], **products}
+            outputs, new = self.tail(of_all, state, self.small, *self._at(start + n))
+            return new, (outputs, (_but(OUTPUT, state), products))
+
+        states = nest.map_structure(_spec, _but(OUTPUT, state))
+        specs = self.outputs, (states, _but("x", self._specs()[1]))
+        last, (outputs, kept) = _loop(count, size, step, state, specs)
+        return last, nest.map_structure(lambda array: array.stack(), outputs), (of_x, kept)
+
+    def backward(self, start, count, size, kept, first, doutputs, dstate, dkernels, dsmall):
+        """Goes back `count` steps.
+
+        Args:
+            start, count, size: as in `forward`.
+            kept: what `forward` kept of these steps, and perhaps of others.
+            first: where in `kept` they start.
+            doutputs: gradients of the outputs of all steps.
+            dstate: gradients of the states after these steps.
+            dkernels, dsmall: gradients of the weights so far.
+
+        Returns:
+            The gradients of the states before these steps and those of the weights; those of x.
+        """
+        of_x, kept = kept
+
+        def step(n, carry):
+            dstate, dsmall = carry
+            before, products = nest.map_structure(lambda array: array.read(first + n), kept)
+            if OUTPUT in dstate:
+                before[OUTPUT] = tf.zeros_like(dstate[OUTPUT])  # no gradient depends on its value
+            doutput = {name: values[start + n] for name, values in doutputs.items()}
+            products["x"] = of_x[first + n]
+            dproducts, dstate, dsmall = self.tail_gradient(
+                products, before, self.small, *self._at(start + n), doutput, dstate, dsmall
+            )
+            sources = {"x": self.x[start + n]}
+            for s, W in _but("x", self.transposed).items():
+                dstate[s] += dproducts[s] @ W
+                sources[s] = before[s]
+            return (dstate, dsmall), (sources, dproducts)
+
+        (dstate, dsmall), values = _loop(
+            count, size, step, (dstate, dsmall), self._specs(), reverse=True
+        )
+        sources, dproducts = nest.map_structure(lambda array: array.stack(), values)
+        more = {s: _sum_of_products(sources[s], dproducts[s]) for s in dkernels}
+        dx = _product(dproducts["x"], self.transposed["x"])
+        return (dstate, nest.map_structure(_add, dkernels, more), dsmall), dx
+
+    def _specs(self):
+        """Of the sources of a step and of their products."""
+        batch, dtype = self.x.shape[1], self.x.dtype
+        return tuple(
+            {s: tf.TensorSpec((batch, W.shape[axis]), dtype) for s, W in self.kernels.items()}
+            for axis in (0, 1)
+        )
+
+    def _at(self, t):
+        """The step's number and its mask."""
+        return t, None if self.mask is None else self.mask[t]
 
 
-def _backward(tail_gradient, of_x, kernels, small, mask, kept, doutputs, dlast):
-    """Returns the gradients of all p_t, `(time, batch, gates * units)`, of state_0 and of small."""
-    recurrent = _recurrent(kernels)
-    transposed = nest.map_structure(_transposed, recurrent)
+def _loop(count, size, step, carry, specs, reverse=False):
+    """Repeats `carry, values = step(n, carry)`; returns the last carry and arrays of the values.
 
-    def step(t, carry):
-        dstate, dsmall = carry
-        pre = {p: products[t] for p, products in of_x.items() if p not in recurrent}
-        pre |= {p: sums.read(t) for p, sums in kept["pre"].items()}
-        before = {name: states.read(t) for name, states in kept["state"].items()}
-        keep = None if mask is None else mask[t]
-        dpre, dstate, dsmall_t = tail_gradient(pre, before, small, t, keep, doutputs[t], dstate)
-        dp = {p: tf.concat(tf.unstack(gates), -1) for p, gates in dpre.items()}
-        for p, maps in transposed.items():
-            for s, W in maps.items():
-                dstate[s] += dp[p] @ W
-        dsmall = {name: sum_ + tf.cast(dsmall_t[name], sum_.dtype) for name, sum_ in dsmall.items()}
-        return (dstate, dsmall), dp
-
-    specs = {
-        p: tf.TensorSpec((doutputs.shape[1], gates * units), doutputs.dtype)
-        for p, (gates, units) in _sizes(kernels).items()
-    }
-    # Sums over many steps lose digits in half precision.
-    wide = {name: w.dtype if w.dtype.size > 2 else tf.float32 for name, w in small.items()}
-    zeros = {name: tf.zeros(w.shape, wide[name]) for name, w in small.items()}
-    times = tf.range(tf.shape(doutputs)[0])[::-1]
-    (dstate, dsmall), dp = _loop(times, step, (dlast, zeros), specs)
-    dsmall = {name: tf.cast(total, small[name].dtype) for name, total in dsmall.items()}
-    return {p: gradients.stack() for p, gradients in dp.items()}, dstate, dsmall
-
-
-def _loop(times, step, carry, specs):
-    """Repeats `carry, values = step(t, carry)`; returns the last carry and arrays of all values."""
-    count = tf.shape(times)[0]
+    The arrays have `size` elements of these specs, the last ones zero where `count` is smaller.
+    """
     arrays = nest.map_structure(
-        lambda spec: tf.TensorArray(spec.dtype, count, element_shape=spec.shape),
-        specs,
+        lambda spec: tf.TensorArray(spec.dtype, size, element_shape=spec.shape), specs
     )
 
-    def body(n, carry, arrays):
-        t = times[n]
-        carry, values = step(t, carry)
-        arrays = nest.map_structure(lambda array, value: array.write(t, value), arrays, values)
-        return n + 1, carry, arrays
+    def body(i, carry, arrays):
+        n = count - 1 - i if reverse else i
+        carry, values = step(n, carry)
+        return i + 1, carry, nest.map_structure(lambda a, v: a.write(n, v), arrays, values)
 
     return tf.while_loop(
-        lambda n, *_: n < count, body, (0, carry, arrays), maximum_iterations=count
+        lambda i, *_: i < count, body, (0, carry, arrays), maximum_iterations=size
     )[1:]
 
 
-def _tail_of(cell, seed):
-    """Returns `tail(pre, state, small, t, keep)`: the cell's, with its dropout and masking."""
+def _parts(count, size):
+    """`count / size`, rounded up."""
+    return (count + size - 1) // size
 
-    def tail(pre, state, small, t, keep):
+
+def _spec(tensor):
+    return tf.TensorSpec(tensor.shape, tensor.dtype)
+
+
+def _in_blocks(specs):
+    """Of a block of steps, from those of a step."""
+    return nest.map_structure(lambda s: tf.TensorSpec((None, *s.shape), s.dtype), specs)
+
+
+def _but(name, values):
+    return {key: value for key, value in values.items() if key != name}
+
+
+def _joined(blocks):
+    """An array of blocks of steps to one sequence."""
+    blocks = blocks.stack()
+    return tf.reshape(blocks, tf.concat([[-1], tf.shape(blocks)[2:]], 0))
+
+
+def _tail_of(cell, seed, rides, sequences):
+    """Returns the tail: the cell's, from the products on, with its dropout and masking."""
+    columns = _by_source(cell)
+
+    def tail(products, state, small, t, keep):
+        pre = {}
+        for s, maps in columns.items():
+            for p, of_p in _apart(products[s], maps).items():
+                pre[p] = pre[p] + of_p if p in pre else of_p
         batch = tf.shape(state[cell.state_names[0]])[0]
         noise = {} if seed is None else _noise(cell, batch, seed, t)
         output, new = cell.tail(pre, state, small, noise)
         if keep is not None:
             new = {name: tf.where(keep, new[name], state[name]) for name in new}
-            output = new[OUTPUT] = tf.where(keep, output, state[OUTPUT])
-        return output, new
+            output = tf.where(keep, output, state[OUTPUT])
+        if rides:
+            new[OUTPUT] = output
+        return {"y": output} if sequences else {}, new
 
     return tail
 
@@ -186,11 +290,14 @@ def _noise(cell, batch, seed, t):
 def _compile(tail):
     """Returns a tail and its gradient, each compiled by XLA to one operation."""
 
-    def gradient(pre, state, small, t, keep, doutput, dnew):
+    def gradient(products, state, small, t, keep, doutputs, dnew, dsmall):
         with tf.GradientTape() as tape:
-            tape.watch((pre, state, small))
-            results = tail(pre, state, small, t, keep)
-        return tape.gradient(results, (pre, state, small), (doutput, dnew), "zero")
+            tape.watch((products, state, small))
+            results = tail(products, state, small, t, keep)
+        dproducts, dstate, more = tape.gradient(
+            results, (products, state, small), (doutputs, dnew), "zero"
+        )
+        return dproducts, dstate, nest.map_structure(_add, dsmall, more)
 
     compiled = tf.function(jit_compile=True, autograph=False)
     return compiled(tail), compiled(gradient)
@@ -207,33 +314,45 @@ def _differentiable_once(*gradients):
     return [tf.identity(gradient) for gradient in gradients], second
 
 
-def _of_inputs(x, kernel):
-    """The products of all inputs with a kernel, `(time, gates, batch, units)`."""
-    if kernel.shape[0] == 1:
-        # TensorFlow 2.21 overruns its memory in `x[:, None] @ kernel` on CPUs with oneDNN.
-        return (x @ kernel[0])[:, None]
-    return x[:, None] @ kernel
+def _by_source(cell):
+    """The kernels by what they are multiplied with: `{source: {pre_activation: kernel}}`."""
+    sources = {}
+    for p, maps in cell.linear.items():
+        for source, kernel in maps.items():
+            sources.setdefault(source, {})[p] = kernel
+    return sources
 
 
-def _recurrent(kernels):
-    """The maps from states, of the pre-activations that have any."""
-    maps = {p: {s: W for s, W in of.items() if s != "x"} for p, of in kernels.items()}
-    return {p: of_states for p, of_states in maps.items() if of_states}
+def _side_by_side(kernels):
+    """Kernels `(gates, in, units)` of one source as one, `(in, gates * units + ...)`."""
+    return tf.concat([tf.concat(tf.unstack(W), 1) for W in kernels.values()], 1)
 
 
-def _sizes(kernels):
-    """Gates and units of each pre-activation, from any of its kernels `(gates, in, units)`."""
-    return {p: next(iter(maps.values())).shape[::2] for p, maps in kernels.items()}
+def _apart(values, kernels):
+    """Splits the columns of `(rows, gates * units + ...)` to `(gates, rows, units)` each."""
+    parts = tf.split(values, [W.shape[0] * W.shape[2] for W in kernels.values()], 1)
+    return {
+        p: tf.transpose(tf.reshape(part, (-1, W.shape[0], W.shape[2])), (1, 0, 2))
+        for part, (p, W) in zip(parts, kernels.items(), strict=True)
+    }
 
 
-def _transposed(kernel):
-    """`(gates, in, units)` to `(gates * units, in)`."""
-    return tf.reshape(tf.transpose(kernel, (0, 2, 1)), (-1, kernel.shape[1]))
+def _product(x, kernel):
+    """`(time, batch, in)` times `(in, out)` as one product of matrices."""
+    shape = tf.concat([tf.shape(x)[:2], [-1]], 0)
+    return tf.reshape(tf.reshape(x, (-1, kernel.shape[0])) @ kernel, shape)
 
 
-def _kernel_gradient(source, dp, kernel):
-    """The sum over all steps and rows of `source^T dp`, in the shape of the kernel."""
-    source, dp = (tf.reshape(v, (-1, v.shape[-1])) for v in (source, dp))
-    gates, inputs, units = kernel.shape
-    product = tf.matmul(source, dp, transpose_a=True)
-    return tf.transpose(tf.reshape(product, (inputs, gates, units)), (1, 0, 2))
+def _sum_of_products(sources, dproducts):
+    """The sum over all steps and rows of `source^T dproduct`."""
+    sources, dproducts = (tf.reshape(v, (-1, v.shape[-1])) for v in (sources, dproducts))
+    return tf.matmul(sources, dproducts, transpose_a=True)
+
+
+def _add(total, more):
+    return total + tf.cast(more, total.dtype)
+
+
+def _zeros_like(weight):
+    """Zeros of a weight's shape; sums over many steps lose digits in half precision."""
+    return tf.zeros(weight.shape, weight.dtype if weight.dtype.size > 2 else tf.float32)
