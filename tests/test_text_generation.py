@@ -1,9 +1,13 @@
+import gc
+import weakref
+
 import keras
 import numpy as np
 import tensorflow as tf
 from test_char_language_model import CELLS, small
 
 from keras_hypernets import models
+from keras_hypernets.models import text_generation
 
 
 class TextGeneration(tf.test.TestCase):
@@ -106,6 +110,41 @@ class TextGeneration(tf.test.TestCase):
             self.assertLen(models.generate(small(), "ab", 5), 7)
         finally:
             keras.config.set_floatx("float32")
+
+    def test_compiled_once_for_many_calls(self):
+        model = small()
+        original, calls = text_generation.continue_text, []
+        text_generation.continue_text = lambda *a: calls.append(1) or original(*a)
+        try:
+            first = models.generate(model, "abc", 5)
+            models.generate(model, "abcé", 8, temperature=0.5, seed=3)  # sizes 4 and 8 as before
+            self.assertLen(calls, 1)
+            model.set_weights([2 * weight for weight in model.get_weights()])
+            self.assertNotEqual(models.generate(model, "abc", 8)[:8], first)
+            self.assertLen(calls, 1)
+        finally:
+            text_generation.continue_text = original
+        reference = weakref.ref(model)
+        del model
+        gc.collect()
+        self.assertIsNone(reference())
+
+    def test_noise_is_the_same_compiled_and_not(self):
+        """Also uniform, and unlike that of other seeds and positions."""
+        noise = text_generation._gumbel_noise
+        compiled = tf.function(noise, jit_compile=True)
+        drawn = {}
+        for seed, position in ((0, 0), (0, 1), (1, 0), (-7, 2**31 - 1)):
+            drawn[seed, position] = noise((100, 200), seed, position).numpy()
+            again = compiled((100, 200), tf.constant(seed), tf.constant(position))
+            self.assertAllClose(drawn[seed, position], again, 1e-5, 1e-5)
+        for key, values in drawn.items():
+            uniform = np.exp(-np.exp(-values))
+            counts, _ = np.histogram(uniform, 20, (0, 1))
+            self.assertLess(np.sum((counts - 1000) ** 2) / 1000, 45)  # 19 degrees of freedom
+            for other, more in drawn.items():
+                if other != key:
+                    self.assertLess(abs(np.corrcoef(values.ravel(), more.ravel())[0, 1]), 0.03)
 
     def test_numpy_integers_are_integers(self):
         model = small()

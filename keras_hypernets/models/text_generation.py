@@ -1,5 +1,7 @@
 """Running a character language model step by step, with its states in hand: writing text."""
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -7,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
+from keras_hypernets.dynamic.recurrence.products import by_source, pre_activations, side_by_side
 from keras_hypernets.models.character_embedding import CharacterEmbedding
 from keras_hypernets.validation import nonnegative_number, positive_integer, seed_integer
 
@@ -101,6 +104,63 @@ def step(model: keras.Model, ids: Any, states: list) -> tuple[Any, list]:
     return _chain(model, ids, states, lambda layer, x, s: layer.cell(x, s))
 
 
+def prepared_step(model: keras.Model) -> Callable[[Any, list], tuple[Any, list]]:
+    """Returns `step` of a model, with all that does not depend on the text computed once.
+
+    The kernels of a `GatedCell` lie side by side, as one for each source, and the products of the
+    first cell's input kernel are a table with a row for each character. It knows the weights as
+    they are now.
+    """
+    embedding = embedding_of(model)
+    layers = _recurrent_layers(model)
+    prepared = {
+        layer: _prepared_cell(layer.cell)
+        for layer in layers
+        if isinstance(layer.cell, GatedCell) and type(layer.cell).call is GatedCell.call
+    }
+    if layers[0] in prepared:
+        vectors = embedding(ops.arange(len(embedding.vocabulary)))
+        table = prepared[layers[0]][0](ops.cast(vectors, layers[0].cell.compute_dtype))
+
+    def step(ids, states):
+        def recur(layer, x, layer_states):
+            if layer not in prepared:
+                return layer.cell(x, layer_states)
+            of_inputs, cell_step = prepared[layer]
+            first = layer is layers[0]
+            of_x = ops.take(table, ids, axis=0) if first else of_inputs(x)
+            return cell_step(of_x, layer_states)
+
+        return _chain(model, ids, states, recur)
+
+    return step
+
+
+def _prepared_cell(cell):
+    """Returns functions for the products of inputs and, from there, for a step of a GatedCell."""
+
+    def value(weight):
+        return ops.cast(ops.convert_to_tensor(weight), cell.compute_dtype)
+
+    sources = by_source(cell)
+    kernels = {
+        s: side_by_side({p: value(W) for p, W in maps.items()}) for s, maps in sources.items()
+    }
+    small = {name: value(weight) for name, weight in cell.small.items()}
+
+    def of_inputs(x):
+        return ops.matmul(x, kernels["x"])
+
+    def step(of_x, states):
+        state = dict(zip(cell.state_names, states, strict=True))
+        products = {s: ops.matmul(state[s], W) for s, W in kernels.items() if s != "x"}
+        pre = pre_activations({"x": of_x, **products}, sources)
+        output, new_state = cell.tail(pre, state, small, {})
+        return output, [new_state[name] for name in cell.state_names]
+
+    return of_inputs, step
+
+
 def with_states(model: keras.Model) -> keras.Model:
     """Returns a functional model that shares all weights and takes and returns the states.
 
@@ -125,7 +185,13 @@ def sample(logits: Any, temperature: Any, seed: Any, position: Any) -> Any:
 
 
 def continue_text(
-    model: keras.Model, ids: Any, lengths: Any, length: Any, temperature: Any, seed: Any
+    model: keras.Model,
+    ids: Any,
+    lengths: Any,
+    length: Any,
+    temperature: Any,
+    seed: Any,
+    room: int | None = None,
 ) -> Any:
     """Continues texts, in keras.ops alone: what `generate` and an exported model run.
 
@@ -136,23 +202,25 @@ def continue_text(
         length: number of characters to write.
         temperature: of the sampling.
         seed: of the sampling; character number k is drawn with `(seed, k)`.
+        room: size of the result, where `length` is no number yet; default `length`.
 
     Returns:
-        `(batch, length)` ids.
+        `(batch, room)` ids, zeros after `length`.
     """
     batch, time = ops.shape(ids)
     last = ops.cast(lengths, "int32")[:, None] - 1
     before_last = ops.arange(time, dtype="int32")[None] < last
     _, states = run(model, ids, initial_states(model, batch), before_last)
     last = ops.take_along_axis(ids, last, axis=1)[:, 0]
+    step = prepared_step(model)
 
     def write(position, last, written, *states):
-        logits, states = step(model, last, list(states))
+        logits, states = step(last, list(states))
         last = sample(logits, temperature, seed, position)
         written = ops.slice_update(written, (0, position), last[:, None])
         return position + 1, last, written, *states
 
-    loop = (ops.cast(0, "int32"), last, ops.zeros((batch, length), "int32"), *states)
+    loop = (ops.cast(0, "int32"), last, ops.zeros((batch, room or length), "int32"), *states)
     return ops.while_loop(lambda position, *_: position < length, write, loop)[2]
 
 
@@ -192,18 +260,43 @@ def generate(
     seed = seed_integer("seed", seed)
 
     encoded = [embedding.encode(text) for text in prompts]
-    ids = np.zeros((len(prompts), max(map(len, encoded))), np.int32)
+    ids = np.zeros((len(prompts), _power_of_two(max(map(len, encoded)))), np.int32)
     for row, text in zip(ids, encoded, strict=True):
         row[: len(text)] = text
     lengths = np.array([len(text) for text in encoded], np.int32)
-    write = continue_text
     if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        write = tf.function(write, autograph=False)
-    written = ops.convert_to_numpy(write(model, ids, lengths, length, temperature, seed))
+        write, room = _compiled_writer(model), _power_of_two(length)
+        numbers = np.int32(length), np.float32(temperature), np.int32(seed)
+        numbers = map(ops.convert_to_tensor, numbers)
+        written = write(ops.convert_to_tensor(ids), ops.convert_to_tensor(lengths), *numbers, room)
+    else:
+        written = continue_text(model, ids, lengths, length, temperature, seed)
+    written = ops.convert_to_numpy(written)[:, :length]
     texts = [text + embedding.decode(row) for text, row in zip(prompts, written, strict=True)]
     return texts[0] if isinstance(prompt, str) else texts
+
+
+# One compiled function for each model, which goes with the model.
+_WRITERS = weakref.WeakKeyDictionary()
+
+
+def _compiled_writer(model):
+    """Returns `continue_text` of a model, compiled once for all calls with arrays of one size."""
+    if model not in _WRITERS:
+        import tensorflow as tf
+
+        reference = weakref.ref(model)
+
+        def write(*arguments):
+            return continue_text(reference(), *arguments)
+
+        _WRITERS[model] = tf.function(write, jit_compile=True, autograph=False)
+    return _WRITERS[model]
+
+
+def _power_of_two(size):
+    """The next one: what is compiled for a size serves all sizes up to it."""
+    return 1 << (size - 1).bit_length()
 
 
 def _recurrent_layers(model):
@@ -234,9 +327,12 @@ def _gumbel_noise(shape, seed, position):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        key = tf.stack([tf.cast(seed, "int32"), tf.cast(position, "int32")])
-        tiny = np.finfo("float32").tiny
-        uniform = tf.random.stateless_uniform(shape, key, minval=tiny, alg="philox")
+        # TensorFlow's stateless functions draw other numbers when compiled.
+        seed, position = (tf.bitcast(tf.cast(n, "int32"), "uint32") for n in (seed, position))
+        key = _mixed(tf.bitwise.bitwise_xor(_mixed(seed), position))
+        count = tf.range(tf.reduce_prod(shape))
+        bits = _mixed(key + tf.reshape(tf.cast(count, "uint32"), shape))
+        uniform = (tf.cast(tf.bitwise.right_shift(bits, np.uint32(9)), "float32") + 0.5) * 2**-23
         return -tf.math.log(-tf.math.log(uniform))
     if backend == "jax":
         import jax
@@ -244,3 +340,13 @@ def _gumbel_noise(shape, seed, position):
         return jax.random.gumbel(jax.random.fold_in(jax.random.key(seed), position), shape)
     key = np.random.SeedSequence([int(seed) % 2**32, int(position)])
     return ops.convert_to_tensor(np.random.default_rng(key).gumbel(size=tuple(shape)), "float32")
+
+
+def _mixed(bits):
+    """Hashes 32-bit integers: lowbias32 of https://github.com/skeeto/hash-prospector."""
+    import tensorflow as tf
+
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        shifted = tf.bitwise.right_shift(bits, np.uint32(shift))
+        bits = tf.bitwise.bitwise_xor(bits, shifted) * np.uint32(factor)
+    return bits

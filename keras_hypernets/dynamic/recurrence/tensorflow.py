@@ -27,6 +27,13 @@ long, only the states between blocks are kept, and the way back runs each block 
 import tensorflow as tf
 from keras import ops
 
+from keras_hypernets.dynamic.recurrence.products import (
+    apart,
+    by_source,
+    pre_activations,
+    side_by_side,
+)
+
 nest = tf.nest
 OUTPUT = "output of the step before"  # no name of a state, which is a Python name
 ROWS = 1024  # of a block, steps times batch: enough for a good product
@@ -55,7 +62,7 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
     if seed is not None:
         # Seeds of calls differ by 1, as do those of steps: hashed, they do not meet.
         seed = tf.random.stateless_uniform([2], seed, None, None, tf.int32)
-    kernels, small = nest.map_structure(ops.convert_to_tensor, (_by_source(cell), cell.small))
+    kernels, small = nest.map_structure(ops.convert_to_tensor, (by_source(cell), cell.small))
     tails = _compile(_tail_of(cell, seed, rides, sequences))
     arguments = x, state, kernels, small
     of_step = {"y": tf.TensorSpec((x.shape[1], cell.output_size), x.dtype)} if sequences else {}
@@ -63,13 +70,13 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
     @tf.custom_gradient
     def run(*tensors):
         x, state, kernels, small = nest.pack_sequence_as(arguments, tensors)
-        wide = {s: _side_by_side(maps) for s, maps in kernels.items()}
+        wide = {s: side_by_side(maps) for s, maps in kernels.items()}
         loop = _TimeLoop(*tails, x, state, wide, small, mask, of_step)
         last, outputs, gradients = loop.run(checkpoint_every)
 
         def gradient(*upstream):
             dx, dstate, dwide, dsmall = gradients(*nest.pack_sequence_as((last, outputs), upstream))
-            dkernels = {s: _apart(dwide[s], maps) for s, maps in kernels.items()}
+            dkernels = {s: apart(dwide[s], maps) for s, maps in kernels.items()}
             found = dx, dstate, dkernels, dsmall
             found = nest.map_structure(lambda d, v: tf.cast(d, v.dtype), found, arguments)
             return _differentiable_once(*nest.flatten(found))
@@ -256,13 +263,10 @@ def _joined(blocks):
 
 def _tail_of(cell, seed, rides, sequences):
     """Returns the tail: the cell's, from the products on, with its dropout and masking."""
-    columns = _by_source(cell)
+    sources = by_source(cell)
 
     def tail(products, state, small, t, keep):
-        pre = {}
-        for s, maps in columns.items():
-            for p, of_p in _apart(products[s], maps).items():
-                pre[p] = pre[p] + of_p if p in pre else of_p
+        pre = pre_activations(products, sources)
         batch = tf.shape(state[cell.state_names[0]])[0]
         noise = {} if seed is None else _noise(cell, batch, seed, t)
         output, new = cell.tail(pre, state, small, noise)
@@ -312,29 +316,6 @@ def _differentiable_once(*gradients):
         )
 
     return [tf.identity(gradient) for gradient in gradients], second
-
-
-def _by_source(cell):
-    """The kernels by what they are multiplied with: `{source: {pre_activation: kernel}}`."""
-    sources = {}
-    for p, maps in cell.linear.items():
-        for source, kernel in maps.items():
-            sources.setdefault(source, {})[p] = kernel
-    return sources
-
-
-def _side_by_side(kernels):
-    """Kernels `(gates, in, units)` of one source as one, `(in, gates * units + ...)`."""
-    return tf.concat([tf.concat(tf.unstack(W), 1) for W in kernels.values()], 1)
-
-
-def _apart(values, kernels):
-    """Splits the columns of `(rows, gates * units + ...)` to `(gates, rows, units)` each."""
-    parts = tf.split(values, [W.shape[0] * W.shape[2] for W in kernels.values()], 1)
-    return {
-        p: tf.transpose(tf.reshape(part, (-1, W.shape[0], W.shape[2])), (1, 0, 2))
-        for part, (p, W) in zip(parts, kernels.items(), strict=True)
-    }
 
 
 def _product(x, kernel):
