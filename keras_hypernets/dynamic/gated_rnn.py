@@ -24,8 +24,8 @@ class GatedRNN(keras.layers.RNN):
     Args:
         cell: a `GatedCell`.
         checkpoint_every: number of steps between two states that the faster loop keeps for the
-            gradient; what lies between is computed a second time. Saves most of the memory of long
-            sequences for a part of the time. Default `None`: every step is kept.
+            gradient; what lies between is computed a second time. It saves memory where sequences
+            have thousands of steps. Default `None`: every step is kept.
         **kwargs: those of `keras.layers.RNN`: `return_sequences`, `return_state`, `go_backwards`,
             `stateful`, `unroll`, `zero_output_for_mask`, `name`, ...
 
