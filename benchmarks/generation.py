@@ -57,7 +57,7 @@ def writers(model, batch: int) -> dict[str, tuple[Callable[[int], object], int]]
 
     prompts = [VOCABULARY[0]] * batch
     return {
-        "generate": (partial(models.generate, model, prompts), 4096 if batch == 1 else 512),
+        "generate": (partial(models.generate, model, prompts), 4096 if batch == 1 else 1024),
         "tf.function of a step": (step_loop, 256),
         "predict": (predict_loop, 8),
     }

@@ -111,7 +111,7 @@ class TextGeneration(tf.test.TestCase):
         finally:
             keras.config.set_floatx("float32")
 
-    def test_compiled_once_for_many_calls(self):
+    def test_traced_once_for_many_calls(self):
         model = small()
         original, calls = text_generation.continue_text, []
         text_generation.continue_text = lambda *a: calls.append(1) or original(*a)
@@ -128,6 +128,13 @@ class TextGeneration(tf.test.TestCase):
         del model
         gc.collect()
         self.assertIsNone(reference())
+
+    def test_long_texts_begin_like_short_ones(self):
+        """The one is written by a function that XLA compiles, the other not."""
+        model = small(dtype="float64")
+        long = models.generate(model, ["ab", "c"], text_generation.JIT_FROM)
+        for a, b in zip(long, models.generate(model, ["ab", "c"], 100), strict=True):
+            self.assertEqual(a[: len(b)], b)
 
     def test_noise_is_the_same_compiled_and_not(self):
         """Also uniform, and unlike that of other seeds and positions."""

@@ -265,7 +265,8 @@ def generate(
         row[: len(text)] = text
     lengths = np.array([len(text) for text in encoded], np.int32)
     if keras.backend.backend() == "tensorflow":
-        write, room = _compiled_writer(model), _power_of_two(length)
+        room = _power_of_two(length)
+        write = _graph_writer(model, jit=room >= JIT_FROM)
         numbers = np.int32(length), np.float32(temperature), np.int32(seed)
         numbers = map(ops.convert_to_tensor, numbers)
         written = write(ops.convert_to_tensor(ids), ops.convert_to_tensor(lengths), *numbers, room)
@@ -276,13 +277,15 @@ def generate(
     return texts[0] if isinstance(prompt, str) else texts
 
 
-# One compiled function for each model, which goes with the model.
+# The functions of each model, which go with it.
 _WRITERS = weakref.WeakKeyDictionary()
+JIT_FROM = 1024  # so many characters to write are worth some seconds of XLA's compiling
 
 
-def _compiled_writer(model):
-    """Returns `continue_text` of a model, compiled once for all calls with arrays of one size."""
-    if model not in _WRITERS:
+def _graph_writer(model, jit):
+    """Returns `continue_text` of a model, traced once for all calls with arrays of one size."""
+    writers = _WRITERS.setdefault(model, {})
+    if jit not in writers:
         import tensorflow as tf
 
         reference = weakref.ref(model)
@@ -290,8 +293,8 @@ def _compiled_writer(model):
         def write(*arguments):
             return continue_text(reference(), *arguments)
 
-        _WRITERS[model] = tf.function(write, jit_compile=True, autograph=False)
-    return _WRITERS[model]
+        writers[jit] = tf.function(write, jit_compile=jit, autograph=False)
+    return writers[jit]
 
 
 def _power_of_two(size):
