@@ -196,6 +196,7 @@ class HyperLSTMTest(LayerTestCase):
             "stateful": True,
             "unroll": True,
             "zero_output_for_mask": True,
+            "checkpoint_every": 50,
             "activity_regularizer": keras.regularizers.L1(3),
         }
         for make, given in ((HyperLSTMCell, options), (HyperLSTM, {**options, **of_layer})):
