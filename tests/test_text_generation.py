@@ -8,6 +8,7 @@ from test_char_language_model import CELLS, small
 
 from keras_hypernets import models
 from keras_hypernets.models import text_generation
+from keras_hypernets.models.gumbel_noise import gumbel_noise
 
 
 class TextGeneration(tf.test.TestCase):
@@ -138,7 +139,7 @@ class TextGeneration(tf.test.TestCase):
 
     def test_noise_is_the_same_compiled_and_not(self):
         """Also uniform, and unlike that of other seeds and positions."""
-        noise = text_generation._gumbel_noise
+        noise = gumbel_noise
         compiled = tf.function(noise, jit_compile=True)
         drawn = {}
         for seed, position in ((0, 0), (0, 1), (1, 0), (-7, 2**31 - 1)):

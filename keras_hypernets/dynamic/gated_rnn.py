@@ -75,13 +75,14 @@ class GatedRNN(keras.layers.RNN):
             mask = None if mask is None else ops.flip(mask, 0)
         drops = any(rate > 0 for rate, _ in cell.noise_rates.values())
         seed = cell.seed_generator.next() if drops else None
-        sequences = self.return_sequences
-        outputs, last = recur(cell, x, state, mask, seed, sequences, self.checkpoint_every)
+        outputs, last = recur(
+            cell, x, state, mask, seed, self.return_sequences, self.checkpoint_every
+        )
         if mask is not None and self.zero_output_for_mask:
-            keep = mask if sequences else mask[-1]
+            keep = mask if self.return_sequences else mask[-1]
             outputs = ops.where(keep, outputs, ops.zeros_like(outputs))
         states = [last[name] for name in cell.state_names]
-        if not sequences:
+        if not self.return_sequences:
             return outputs, outputs[:, None], states
         return outputs[-1], ops.transpose(outputs, (1, 0, 2)), states
 

@@ -9,8 +9,9 @@ import numpy as np
 from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
-from keras_hypernets.dynamic.recurrence.products import by_source, pre_activations, side_by_side
+from keras_hypernets.dynamic.recurrence.products import prepared_cell
 from keras_hypernets.models.character_embedding import CharacterEmbedding
+from keras_hypernets.models.gumbel_noise import gumbel_noise
 from keras_hypernets.validation import nonnegative_number, positive_integer, seed_integer
 
 
@@ -114,7 +115,7 @@ def prepared_step(model: keras.Model) -> Callable[[Any, list], tuple[Any, list]]
     embedding = embedding_of(model)
     layers = _recurrent_layers(model)
     prepared = {
-        layer: _prepared_cell(layer.cell)
+        layer: prepared_cell(layer.cell)
         for layer in layers
         if isinstance(layer.cell, GatedCell) and type(layer.cell).call is GatedCell.call
     }
@@ -136,31 +137,6 @@ def prepared_step(model: keras.Model) -> Callable[[Any, list], tuple[Any, list]]
     return step
 
 
-def _prepared_cell(cell):
-    """Returns functions for the products of inputs and, from there, for a step of a GatedCell."""
-
-    def value(weight):
-        return ops.cast(ops.convert_to_tensor(weight), cell.compute_dtype)
-
-    sources = by_source(cell)
-    kernels = {
-        s: side_by_side({p: value(W) for p, W in maps.items()}) for s, maps in sources.items()
-    }
-    small = {name: value(weight) for name, weight in cell.small.items()}
-
-    def of_inputs(x):
-        return ops.matmul(x, kernels["x"])
-
-    def step(of_x, states):
-        state = dict(zip(cell.state_names, states, strict=True))
-        products = {s: ops.matmul(state[s], W) for s, W in kernels.items() if s != "x"}
-        pre = pre_activations({"x": of_x, **products}, sources)
-        output, new_state = cell.tail(pre, state, small, {})
-        return output, [new_state[name] for name in cell.state_names]
-
-    return of_inputs, step
-
-
 def with_states(model: keras.Model) -> keras.Model:
     """Returns a functional model that shares all weights and takes and returns the states.
 
@@ -180,7 +156,7 @@ def sample(logits: Any, temperature: Any, seed: Any, position: Any) -> Any:
     likely character.
     """
     logits = ops.cast(logits, "float32")
-    noise = _gumbel_noise(ops.shape(logits), seed, position)
+    noise = gumbel_noise(ops.shape(logits), seed, position)
     return ops.cast(ops.argmax(logits + temperature * noise, axis=-1), "int32")
 
 
@@ -266,7 +242,7 @@ def generate(
     lengths = np.array([len(text) for text in encoded], np.int32)
     if keras.backend.backend() == "tensorflow":
         room = _power_of_two(length)
-        write = _graph_writer(model, jit=room >= JIT_FROM)
+        write = _graph_writer(model, jit=length >= JIT_FROM)
         numbers = np.int32(length), np.float32(temperature), np.int32(seed)
         numbers = map(ops.convert_to_tensor, numbers)
         written = write(ops.convert_to_tensor(ids), ops.convert_to_tensor(lengths), *numbers, room)
@@ -319,37 +295,3 @@ def _chain(model, x, states, recur):
         else:
             x = layer(x)
     return x, new_states
-
-
-def _gumbel_noise(shape, seed, position):
-    """Standard Gumbel noise that depends on nothing but shape, seed and position.
-
-    Keras' own random functions take no seed that is a tensor, which a loop in a graph needs.
-    """
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        # TensorFlow's stateless functions draw other numbers when compiled.
-        seed, position = (tf.bitcast(tf.cast(n, "int32"), "uint32") for n in (seed, position))
-        key = _mixed(tf.bitwise.bitwise_xor(_mixed(seed), position))
-        count = tf.range(tf.reduce_prod(shape))
-        bits = _mixed(key + tf.reshape(tf.cast(count, "uint32"), shape))
-        uniform = (tf.cast(tf.bitwise.right_shift(bits, np.uint32(9)), "float32") + 0.5) * 2**-23
-        return -tf.math.log(-tf.math.log(uniform))
-    if backend == "jax":
-        import jax
-
-        return jax.random.gumbel(jax.random.fold_in(jax.random.key(seed), position), shape)
-    key = np.random.SeedSequence([int(seed) % 2**32, int(position)])
-    return ops.convert_to_tensor(np.random.default_rng(key).gumbel(size=tuple(shape)), "float32")
-
-
-def _mixed(bits):
-    """Hashes 32-bit integers: lowbias32 of https://github.com/skeeto/hash-prospector."""
-    import tensorflow as tf
-
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
-        shifted = tf.bitwise.right_shift(bits, np.uint32(shift))
-        bits = tf.bitwise.bitwise_xor(bits, shifted) * np.uint32(factor)
-    return bits

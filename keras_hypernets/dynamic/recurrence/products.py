@@ -36,3 +36,28 @@ def pre_activations(products, sources):
         for p, part in apart(products[source], kernels).items():
             pre[p] = pre[p] + part if p in pre else part
     return pre
+
+
+def prepared_cell(cell):
+    """Returns functions for the products of inputs and, from there, for a step of a GatedCell."""
+
+    def value(weight):
+        return ops.cast(ops.convert_to_tensor(weight), cell.compute_dtype)
+
+    sources = by_source(cell)
+    kernels = {
+        s: side_by_side({p: value(W) for p, W in maps.items()}) for s, maps in sources.items()
+    }
+    small = {name: value(weight) for name, weight in cell.small.items()}
+
+    def of_inputs(x):
+        return ops.matmul(x, kernels["x"])
+
+    def step(of_x, states):
+        state = dict(zip(cell.state_names, states, strict=True))
+        products = {s: ops.matmul(state[s], W) for s, W in kernels.items() if s != "x"}
+        pre = pre_activations({"x": of_x, **products}, sources)
+        output, new_state = cell.tail(pre, state, small, {})
+        return output, [new_state[name] for name in cell.state_names]
+
+    return of_inputs, step

@@ -11,28 +11,24 @@ everything else, the tail, which begins by adding up the columns:
 Automatic differentiation through a loop of such steps adds a gradient to every kernel at every
 step, which costs more than the products themselves. What one would do by hand is cheaper:
 
-    forward     all q_x in one product; then, for t = 1 ... T, the rest of the step, of which only
-                state_{t-1} and the q are kept
-    backward    for t = T ... 1, the gradient of the tail, whose inside is computed anew, gives all
-                dq_t and dstate_{t-1}; through the product dh_{t-1} += dq_h W_h^T;
-                after each block of steps its share of dW_s = sum over t of s^T dq_s is added in one
-                product
+    forward     block by block of steps: all q_x in one product; then, for t = 1, 2, ..., the rest
+                of the step, of which only state_{t-1} and the q are kept
+    backward    from the last block to the first, and in it from the last step to the first: the
+                gradient of the tail, whose inside is computed anew, gives all dq_t and
+                dstate_{t-1}; through the product dh_{t-1} += dq_h W_h^T; after the block its share
+                of dW_s = sum over t of s^T dq_s is added in one product
 
-The tail's gradient is automatic differentiation's. XLA compiles the tail and its gradient, many
-small operations, to one each. Masking is part of the tail: a masked step keeps the states and
-repeats the output, which rides along as one more state. With `checkpoint_every` a block is that
-long, only the states between blocks are kept, and the way back runs each block forward again first.
+The tail's gradient is automatic differentiation's. XLA compiles the steps of a block, forward and
+backward, to one operation each. On a CPU it runs them on one core: two halves of the batch go at
+the same time. Masking is part of the tail: a masked step keeps the states and repeats the output,
+which rides along as one more state. With `checkpoint_every` a block is that long, only the states
+between blocks are kept, and the way back runs each block forward again first.
 """
 
 import tensorflow as tf
 from keras import ops
 
-from keras_hypernets.dynamic.recurrence.products import (
-    apart,
-    by_source,
-    pre_activations,
-    side_by_side,
-)
+from keras_hypernets.dynamic.recurrence.products import by_source, pre_activations, side_by_side
 
 nest = tf.nest
 OUTPUT = "output of the step before"  # no name of a state, which is a Python name
@@ -59,163 +55,176 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
     rides = mask is not None or not sequences
     if rides:
         state = {**state, OUTPUT: tf.zeros((tf.shape(x)[1], cell.output_size), x.dtype)}
-    if seed is not None:
+    weights = (
+        {source: side_by_side(maps) for source, maps in by_source(cell).items()},
+        {name: ops.convert_to_tensor(weight) for name, weight in cell.small.items()},
+    )
+    units = cell.output_size if sequences else None
+    steps = _compiled_steps(_tail_of(cell, rides, sequences), units)
+    parts = []
+    for n, rows in enumerate(_parts_of_batch(x)):
+        values = x[:, rows], {name: value[rows] for name, value in state.items()}
+        keep = None if mask is None else mask[:, rows]
         # Seeds of calls differ by 1, as do those of steps: hashed, they do not meet.
-        seed = tf.random.stateless_uniform([2], seed, None, None, tf.int32)
-    kernels, small = nest.map_structure(ops.convert_to_tensor, (by_source(cell), cell.small))
-    tails = _compile(_tail_of(cell, seed, rides, sequences))
+        hashed = None if seed is None else _hashed(seed)[n]
+        parts.append(_run(steps, units, *values, *weights, keep, hashed, checkpoint_every))
+    last = {name: tf.concat([end[name] for end, _ in parts], 0) for name in state}
+    if not sequences:
+        return last.pop(OUTPUT), last
+    last.pop(OUTPUT, None)
+    outputs = tf.concat([outputs for _, outputs in parts], 1)
+    outputs.set_shape((*x.shape[:2], cell.output_size))
+    return outputs, last
+
+
+def _parts_of_batch(x):
+    """Rows that run at the same time."""
+    if x.shape[1] == 1 or tf.config.list_logical_devices("GPU"):
+        return [slice(None)]
+    half = (x.shape[1] or tf.shape(x)[1]) // 2
+    return [slice(None, half), slice(half, None)]
+
+
+def _block_size(x, checkpoint_every):
+    """The number of steps in a block: the same for all lengths, which XLA would compile anew."""
+    if checkpoint_every:
+        return checkpoint_every
+    size = _parts(ROWS, tf.maximum(tf.shape(x)[1], 1))
+    # Where only one length is possible, a size that parts it well.
+    return size if x.shape[0] is None else _parts(x.shape[0], _parts(x.shape[0], size))
+
+
+def _parts(count, size):
+    """`count / size`, rounded up."""
+    return -(-count // size)
+
+
+def _run(steps, units, x, state, kernels, small, mask, seed, checkpoint_every):
+    """Runs rows of the batch; returns the last state and the outputs, with their gradient."""
+    forward, backward = steps
+    time, size = tf.shape(x)[0], _block_size(x, checkpoint_every)
+    blocks = _parts(time, size)
+
+    def in_blocks(values):
+        padded = tf.pad(values, [[0, blocks * size - time], [0, 0], [0, 0]])
+        return tf.reshape(padded, tf.concat([[blocks, size], tf.shape(values)[1:]], 0))
+
+    def joined(array):
+        values = array.stack()
+        return tf.reshape(values, tf.concat([[blocks * size], tf.shape(values)[2:]], 0))[:time]
+
+    keep = None if mask is None else in_blocks(mask)
+
+    def at(n):
+        """The number of the first step of block n, how many there are, their mask, the seed."""
+        count = tf.minimum(size, time - n * size)
+        return n * size, count, None if keep is None else keep[n], seed
+
     arguments = x, state, kernels, small
-    of_step = {"y": tf.TensorSpec((x.shape[1], cell.output_size), x.dtype)} if sequences else {}
+    results = state, _spec_of_output(x, units)
 
     @tf.custom_gradient
     def run(*tensors):
         x, state, kernels, small = nest.pack_sequence_as(arguments, tensors)
-        wide = {s: side_by_side(maps) for s, maps in kernels.items()}
-        loop = _TimeLoop(*tails, x, state, wide, small, mask, of_step)
-        last, outputs, gradients = loop.run(checkpoint_every)
+        x = in_blocks(x)
+
+        def run_block(n, state):
+            of_x = _product(x[n], kernels["x"])
+            last, outputs, kept = forward(of_x, state, _but("x", kernels), small, *at(n))
+            return last, outputs, ({"x": of_x, **kept[0]}, kept[1])
+
+        def block(n, state):
+            last, outputs, kept = run_block(n, state)
+            return last, (outputs, state if checkpoint_every else kept)
+
+        states = nest.map_structure(_spec, state)
+        kept = _specs_of_products(x, kernels), _but(OUTPUT, states)
+        specs = _of_block(results[1]), states if checkpoint_every else _of_block(kept)
+        last, (outputs, kept) = _loop(blocks, blocks, block, state, specs)
+        outputs = nest.map_structure(joined, outputs)
 
         def gradient(*upstream):
-            dx, dstate, dwide, dsmall = gradients(*nest.pack_sequence_as((last, outputs), upstream))
-            dkernels = {s: apart(dwide[s], maps) for s, maps in kernels.items()}
-            found = dx, dstate, dkernels, dsmall
+            dlast, doutputs = nest.pack_sequence_as(results, upstream)
+            doutputs = nest.map_structure(in_blocks, doutputs)
+            transposed = nest.map_structure(tf.transpose, kernels)  # once, not at every step
+
+            def block(n, carry):
+                dstate, dkernels, dsmall = carry
+                of_block = nest.map_structure(lambda array: array.read(n), kept)
+                products, before = run_block(n, of_block)[-1] if checkpoint_every else of_block
+                doutput = nest.map_structure(lambda values: values[n], doutputs)
+                dproducts, dstate, dsmall = backward(
+                    products, before, doutput, dstate, _but("x", transposed), small, dsmall, *at(n)
+                )
+                sources = {**before, "x": x[n]}
+                more = {s: _sum_of_products(sources[s], dproducts[s]) for s in dkernels}
+                dkernels = nest.map_structure(_add, dkernels, more)
+                return (dstate, dkernels, dsmall), _product(dproducts["x"], transposed["x"])
+
+            zeros = nest.map_structure(_zeros_like, (kernels, small))
+            (dstate, *dweights), dx = _loop(
+                blocks, blocks, block, (dlast, *zeros), _spec(x[0]), reverse=True
+            )
+            found = joined(dx), dstate, *dweights
             found = nest.map_structure(lambda d, v: tf.cast(d, v.dtype), found, arguments)
             return _differentiable_once(*nest.flatten(found))
 
         return nest.flatten((last, outputs)), gradient
 
-    last, outputs = nest.pack_sequence_as((state, of_step), run(*nest.flatten(arguments)))
-    if sequences:
-        outputs["y"].set_shape((*x.shape[:2], cell.output_size))
-    output = outputs.get("y", last.get(OUTPUT))
-    last.pop(OUTPUT, None)
-    return output, last
+    return nest.pack_sequence_as(results, run(*nest.flatten(arguments)))
 
 
-class _TimeLoop:
-    """Both directions of the loop; what is the same at all steps is an attribute."""
+def _compiled_steps(tail, units):
+    """Returns the steps of a block, forward and backward, each compiled by XLA to one operation.
 
-    def __init__(self, tail, tail_gradient, x, state, kernels, small, mask, outputs):
-        self.tail, self.tail_gradient = tail, tail_gradient
-        self.x, self.state, self.mask = x, state, mask
-        self.kernels, self.small = kernels, small
-        self.outputs = outputs  # specs of what a step returns
-        self.transposed = nest.map_structure(tf.transpose, kernels)  # once, not at every step
+    A block has room for as many steps as its arrays are long, a length that XLA has to know, and
+    `count` steps.
+    """
 
-    def run(self, checkpoint_every):
-        """Returns the last state, the outputs and the function that gives all gradients.
-
-        The steps of a block n are `count(n)` of at most `size`, from `n * size`.
-        """
-        time, batch, _ = tf.unstack(tf.shape(self.x))
-        blocks = _parts(time, checkpoint_every or _parts(ROWS, batch))
-        size = checkpoint_every or _parts(time, blocks)
-
-        def count(n):
-            return tf.minimum(size, time - n * size)
-
-        if checkpoint_every is None:
-            last, outputs, kept = self.forward(0, time, time, self.state)
-
-            def recall(n):
-                return kept, n * size
-        else:
-            self.x = tf.pad(self.x, [[0, blocks * size - time], [0, 0], [0, 0]])
-
-            def block(n, state):
-                last, outputs, _ = self.forward(n * size, count(n), size, state)
-                return last, (state, outputs)
-
-            specs = nest.map_structure(_spec, self.state), _in_blocks(self.outputs)
-            last, (starts, outputs) = _loop(blocks, blocks, block, self.state, specs)
-            outputs = nest.map_structure(lambda y: _joined(y)[:time], outputs)
-
-            def recall(n):
-                state = nest.map_structure(lambda s: s.read(n), starts)
-                return self.forward(n * size, count(n), size, state)[-1], 0
-
-        def gradients(dlast, doutputs):
-            def block(n, carry):
-                return self.backward(n * size, count(n), size, *recall(n), doutputs, *carry)
-
-            zeros = nest.map_structure(_zeros_like, (self.kernels, self.small))
-            spec = _in_blocks(_spec(self.x[0]))
-            (dstate, dkernels, dsmall), dx = _loop(
-                blocks, blocks, block, (dlast, *zeros), spec, reverse=True
-            )
-            return _joined(dx)[:time], dstate, dkernels, dsmall
-
-        return last, outputs, gradients
-
-    def forward(self, start, count, size, state):
-        """Runs `count` steps; returns the last state, the outputs and what the way back needs.
-
-        `size` is what there is room for: XLA takes no arrays of a length that is not fixed.
-        """
-        begin, shape = tf.stack([start, 0, 0]), tf.concat([[size], tf.shape(self.x)[1:]], 0)
-        of_x = _product(tf.slice(self.x, begin, shape), self.kernels["x"])
-
+    def forward(of_x, state, kernels, small, start, count, keep, seed):
         def step(n, state):
-            products = {s: state[s] @ W for s, W in _but("x", self.kernels).items()}
-            of_all = {"x": of_x[n], **products}
-            outputs, new = self.tail(of_all, state, self.small, *self._at(start + n))
-            return new, (outputs, (_but(OUTPUT, state), products))
+            products = {s: state[s] @ W for s, W in kernels.items()}
+            keep_n = None if keep is None else tf.gather(keep, n)
+            y, new = tail(
+                {"x": tf.gather(of_x, n), **products}, state, small, start + n, keep_n, seed
+            )
+            return new, (y, (products, _but(OUTPUT, state)))
 
         states = nest.map_structure(_spec, _but(OUTPUT, state))
-        specs = self.outputs, (states, _but("x", self._specs()[1]))
-        last, (outputs, kept) = _loop(count, size, step, state, specs)
-        return last, nest.map_structure(lambda array: array.stack(), outputs), (of_x, kept)
+        specs = _spec_of_output(of_x, units), (_specs_of_products(of_x, kernels), states)
+        last, arrays = _loop(count, tf.shape(of_x)[0], step, state, specs)
+        return last, *nest.map_structure(lambda array: array.stack(), arrays)
 
-    def backward(self, start, count, size, kept, first, doutputs, dstate, dkernels, dsmall):
-        """Goes back `count` steps.
-
-        Args:
-            start, count, size: as in `forward`.
-            kept: what `forward` kept of these steps, and perhaps of others.
-            first: where in `kept` they start.
-            doutputs: gradients of the outputs of all steps.
-            dstate: gradients of the states after these steps.
-            dkernels, dsmall: gradients of the weights so far.
-
-        Returns:
-            The gradients of the states before these steps and those of the weights; those of x.
-        """
-        of_x, kept = kept
+    def backward(
+        products, before, doutputs, dstate, transposed, small, dsmall, start, count, keep, seed
+    ):
+        """Returns the gradients of the products, of the state before and of the small weights."""
 
         def step(n, carry):
             dstate, dsmall = carry
-            before, products = nest.map_structure(lambda array: array.read(first + n), kept)
-            if OUTPUT in dstate:
-                before[OUTPUT] = tf.zeros_like(dstate[OUTPUT])  # no gradient depends on its value
-            doutput = {name: values[start + n] for name, values in doutputs.items()}
-            products["x"] = of_x[first + n]
-            dproducts, dstate, dsmall = self.tail_gradient(
-                products, before, self.small, *self._at(start + n), doutput, dstate, dsmall
+            of_step, state, dy = nest.map_structure(
+                lambda values: tf.gather(values, n), (products, before, doutputs)
             )
-            sources = {"x": self.x[start + n]}
-            for s, W in _but("x", self.transposed).items():
+            if OUTPUT in dstate:
+                state[OUTPUT] = tf.zeros_like(dstate[OUTPUT])  # no gradient depends on its value
+            keep_n = None if keep is None else tf.gather(keep, n)
+            with tf.GradientTape() as tape:
+                tape.watch((of_step, state, small))
+                results = tail(of_step, state, small, start + n, keep_n, seed)
+            dproducts, dstate, more = tape.gradient(
+                results, (of_step, state, small), (dy, dstate), "zero"
+            )
+            for s, W in transposed.items():
                 dstate[s] += dproducts[s] @ W
-                sources[s] = before[s]
-            return (dstate, dsmall), (sources, dproducts)
+            return (dstate, nest.map_structure(_add, dsmall, more)), dproducts
 
-        (dstate, dsmall), values = _loop(
-            count, size, step, (dstate, dsmall), self._specs(), reverse=True
-        )
-        sources, dproducts = nest.map_structure(lambda array: array.stack(), values)
-        more = {s: _sum_of_products(sources[s], dproducts[s]) for s in dkernels}
-        dx = _product(dproducts["x"], self.transposed["x"])
-        return (dstate, nest.map_structure(_add, dkernels, more), dsmall), dx
+        specs = nest.map_structure(lambda v: tf.TensorSpec(v.shape[1:], v.dtype), products)
+        size = tf.shape(products["x"])[0]
+        (dstate, dsmall), arrays = _loop(count, size, step, (dstate, dsmall), specs, reverse=True)
+        return nest.map_structure(lambda array: array.stack(), arrays), dstate, dsmall
 
-    def _specs(self):
-        """Of the sources of a step and of their products."""
-        batch, dtype = self.x.shape[1], self.x.dtype
-        return tuple(
-            {s: tf.TensorSpec((batch, W.shape[axis]), dtype) for s, W in self.kernels.items()}
-            for axis in (0, 1)
-        )
-
-    def _at(self, t):
-        """The step's number and its mask."""
-        return t, None if self.mask is None else self.mask[t]
+    compiled = tf.function(jit_compile=True, autograph=False)
+    return compiled(forward), compiled(backward)
 
 
 def _loop(count, size, step, carry, specs, reverse=False):
@@ -237,16 +246,19 @@ def _loop(count, size, step, carry, specs, reverse=False):
     )[1:]
 
 
-def _parts(count, size):
-    """`count / size`, rounded up."""
-    return (count + size - 1) // size
-
-
 def _spec(tensor):
     return tf.TensorSpec(tensor.shape, tensor.dtype)
 
 
-def _in_blocks(specs):
+def _spec_of_output(x, units):
+    return () if units is None else tf.TensorSpec((x.shape[-2], units), x.dtype)
+
+
+def _specs_of_products(x, kernels):
+    return {s: tf.TensorSpec((x.shape[-2], W.shape[1]), x.dtype) for s, W in kernels.items()}
+
+
+def _of_block(specs):
     """Of a block of steps, from those of a step."""
     return nest.map_structure(lambda s: tf.TensorSpec((None, *s.shape), s.dtype), specs)
 
@@ -255,17 +267,11 @@ def _but(name, values):
     return {key: value for key, value in values.items() if key != name}
 
 
-def _joined(blocks):
-    """An array of blocks of steps to one sequence."""
-    blocks = blocks.stack()
-    return tf.reshape(blocks, tf.concat([[-1], tf.shape(blocks)[2:]], 0))
-
-
-def _tail_of(cell, seed, rides, sequences):
+def _tail_of(cell, rides, sequences):
     """Returns the tail: the cell's, from the products on, with its dropout and masking."""
     sources = by_source(cell)
 
-    def tail(products, state, small, t, keep):
+    def tail(products, state, small, t, keep, seed):
         pre = pre_activations(products, sources)
         batch = tf.shape(state[cell.state_names[0]])[0]
         noise = {} if seed is None else _noise(cell, batch, seed, t)
@@ -275,9 +281,14 @@ def _tail_of(cell, seed, rides, sequences):
             output = tf.where(keep, output, state[OUTPUT])
         if rides:
             new[OUTPUT] = output
-        return {"y": output} if sequences else {}, new
+        return output if sequences else (), new
 
     return tail
+
+
+def _hashed(seed):
+    """A seed for each part of the batch."""
+    return tf.random.stateless_uniform([2, 2], seed, None, None, tf.int32)
 
 
 def _noise(cell, batch, seed, t):
@@ -289,22 +300,6 @@ def _noise(cell, batch, seed, t):
         )
         for n, (name, (rate, units)) in enumerate(rates.items())
     }
-
-
-def _compile(tail):
-    """Returns a tail and its gradient, each compiled by XLA to one operation."""
-
-    def gradient(products, state, small, t, keep, doutputs, dnew, dsmall):
-        with tf.GradientTape() as tape:
-            tape.watch((products, state, small))
-            results = tail(products, state, small, t, keep)
-        dproducts, dstate, more = tape.gradient(
-            results, (products, state, small), (doutputs, dnew), "zero"
-        )
-        return dproducts, dstate, nest.map_structure(_add, dsmall, more)
-
-    compiled = tf.function(jit_compile=True, autograph=False)
-    return compiled(tail), compiled(gradient)
 
 
 @tf.custom_gradient
@@ -320,7 +315,7 @@ def _differentiable_once(*gradients):
 
 def _product(x, kernel):
     """`(time, batch, in)` times `(in, out)` as one product of matrices."""
-    shape = tf.concat([tf.shape(x)[:2], [-1]], 0)
+    shape = tf.concat([tf.shape(x)[:2], kernel.shape[1:]], 0)
     return tf.reshape(tf.reshape(x, (-1, kernel.shape[0])) @ kernel, shape)
 
 
