@@ -28,10 +28,19 @@ between blocks are kept, and the way back runs each block forward again first.
 import tensorflow as tf
 from keras import ops
 
-from keras_hypernets.dynamic.recurrence.products import by_source, pre_activations, side_by_side
+from keras_hypernets.dynamic.recurrence.products import by_source, side_by_side
+from keras_hypernets.dynamic.recurrence.tensorflow_block import (
+    OUTPUT,
+    add,
+    but,
+    compiled_steps,
+    loop,
+    spec_of,
+    spec_of_output,
+    specs_of_products,
+)
 
 nest = tf.nest
-OUTPUT = "output of the step before"  # no name of a state, which is a Python name
 ROWS = 1024  # of a block, steps times batch: enough for a good product
 
 
@@ -59,15 +68,15 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
         {source: side_by_side(maps) for source, maps in by_source(cell).items()},
         {name: ops.convert_to_tensor(weight) for name, weight in cell.small.items()},
     )
-    units = cell.output_size if sequences else None
-    steps = _compiled_steps(_tail_of(cell, rides, sequences), units)
+    steps = compiled_steps(cell, rides, sequences)
     parts = []
     for n, rows in enumerate(_parts_of_batch(x)):
         values = x[:, rows], {name: value[rows] for name, value in state.items()}
         keep = None if mask is None else mask[:, rows]
         # Seeds of calls differ by 1, as do those of steps: hashed, they do not meet.
         hashed = None if seed is None else _hashed(seed)[n]
-        parts.append(_run(steps, units, *values, *weights, keep, hashed, checkpoint_every))
+        output = spec_of_output(values[0], cell, sequences)
+        parts.append(_run(steps, output, *values, *weights, keep, hashed, checkpoint_every))
     last = {name: tf.concat([end[name] for end, _ in parts], 0) for name in state}
     if not sequences:
         return last.pop(OUTPUT), last
@@ -99,7 +108,7 @@ def _parts(count, size):
     return -(-count // size)
 
 
-def _run(steps, units, x, state, kernels, small, mask, seed, checkpoint_every):
+def _run(steps, output, x, state, kernels, small, mask, seed, checkpoint_every):
     """Runs rows of the batch; returns the last state and the outputs, with their gradient."""
     forward, backward = steps
     time, size = tf.shape(x)[0], _block_size(x, checkpoint_every)
@@ -121,7 +130,7 @@ def _run(steps, units, x, state, kernels, small, mask, seed, checkpoint_every):
         return n * size, count, None if keep is None else keep[n], seed
 
     arguments = x, state, kernels, small
-    results = state, _spec_of_output(x, units)
+    results = state, output
 
     @tf.custom_gradient
     def run(*tensors):
@@ -130,17 +139,17 @@ def _run(steps, units, x, state, kernels, small, mask, seed, checkpoint_every):
 
         def run_block(n, state):
             of_x = _product(x[n], kernels["x"])
-            last, outputs, kept = forward(of_x, state, _but("x", kernels), small, *at(n))
+            last, outputs, kept = forward(of_x, state, but("x", kernels), small, *at(n))
             return last, outputs, ({"x": of_x, **kept[0]}, kept[1])
 
         def block(n, state):
             last, outputs, kept = run_block(n, state)
             return last, (outputs, state if checkpoint_every else kept)
 
-        states = nest.map_structure(_spec, state)
-        kept = _specs_of_products(x, kernels), _but(OUTPUT, states)
+        states = nest.map_structure(spec_of, state)
+        kept = specs_of_products(x, kernels), but(OUTPUT, states)
         specs = _of_block(results[1]), states if checkpoint_every else _of_block(kept)
-        last, (outputs, kept) = _loop(blocks, blocks, block, state, specs)
+        last, (outputs, kept) = loop(blocks, blocks, block, state, specs)
         outputs = nest.map_structure(joined, outputs)
 
         def gradient(*upstream):
@@ -154,16 +163,16 @@ def _run(steps, units, x, state, kernels, small, mask, seed, checkpoint_every):
                 products, before = run_block(n, of_block)[-1] if checkpoint_every else of_block
                 doutput = nest.map_structure(lambda values: values[n], doutputs)
                 dproducts, dstate, dsmall = backward(
-                    products, before, doutput, dstate, _but("x", transposed), small, dsmall, *at(n)
+                    products, before, doutput, dstate, but("x", transposed), small, dsmall, *at(n)
                 )
                 sources = {**before, "x": x[n]}
                 more = {s: _sum_of_products(sources[s], dproducts[s]) for s in dkernels}
-                dkernels = nest.map_structure(_add, dkernels, more)
+                dkernels = nest.map_structure(add, dkernels, more)
                 return (dstate, dkernels, dsmall), _product(dproducts["x"], transposed["x"])
 
             zeros = nest.map_structure(_zeros_like, (kernels, small))
-            (dstate, *dweights), dx = _loop(
-                blocks, blocks, block, (dlast, *zeros), _spec(x[0]), reverse=True
+            (dstate, *dweights), dx = loop(
+                blocks, blocks, block, (dlast, *zeros), spec_of(x[0]), reverse=True
             )
             found = joined(dx), dstate, *dweights
             found = nest.map_structure(lambda d, v: tf.cast(d, v.dtype), found, arguments)
@@ -174,132 +183,14 @@ def _run(steps, units, x, state, kernels, small, mask, seed, checkpoint_every):
     return nest.pack_sequence_as(results, run(*nest.flatten(arguments)))
 
 
-def _compiled_steps(tail, units):
-    """Returns the steps of a block, forward and backward, each compiled by XLA to one operation.
-
-    A block has room for as many steps as its arrays are long, a length that XLA has to know, and
-    `count` steps.
-    """
-
-    def forward(of_x, state, kernels, small, start, count, keep, seed):
-        def step(n, state):
-            products = {s: state[s] @ W for s, W in kernels.items()}
-            keep_n = None if keep is None else tf.gather(keep, n)
-            y, new = tail(
-                {"x": tf.gather(of_x, n), **products}, state, small, start + n, keep_n, seed
-            )
-            return new, (y, (products, _but(OUTPUT, state)))
-
-        states = nest.map_structure(_spec, _but(OUTPUT, state))
-        specs = _spec_of_output(of_x, units), (_specs_of_products(of_x, kernels), states)
-        last, arrays = _loop(count, tf.shape(of_x)[0], step, state, specs)
-        return last, *nest.map_structure(lambda array: array.stack(), arrays)
-
-    def backward(
-        products, before, doutputs, dstate, transposed, small, dsmall, start, count, keep, seed
-    ):
-        """Returns the gradients of the products, of the state before and of the small weights."""
-
-        def step(n, carry):
-            dstate, dsmall = carry
-            of_step, state, dy = nest.map_structure(
-                lambda values: tf.gather(values, n), (products, before, doutputs)
-            )
-            if OUTPUT in dstate:
-                state[OUTPUT] = tf.zeros_like(dstate[OUTPUT])  # no gradient depends on its value
-            keep_n = None if keep is None else tf.gather(keep, n)
-            with tf.GradientTape() as tape:
-                tape.watch((of_step, state, small))
-                results = tail(of_step, state, small, start + n, keep_n, seed)
-            dproducts, dstate, more = tape.gradient(
-                results, (of_step, state, small), (dy, dstate), "zero"
-            )
-            for s, W in transposed.items():
-                dstate[s] += dproducts[s] @ W
-            return (dstate, nest.map_structure(_add, dsmall, more)), dproducts
-
-        specs = nest.map_structure(lambda v: tf.TensorSpec(v.shape[1:], v.dtype), products)
-        size = tf.shape(products["x"])[0]
-        (dstate, dsmall), arrays = _loop(count, size, step, (dstate, dsmall), specs, reverse=True)
-        return nest.map_structure(lambda array: array.stack(), arrays), dstate, dsmall
-
-    compiled = tf.function(jit_compile=True, autograph=False)
-    return compiled(forward), compiled(backward)
-
-
-def _loop(count, size, step, carry, specs, reverse=False):
-    """Repeats `carry, values = step(n, carry)`; returns the last carry and arrays of the values.
-
-    The arrays have `size` elements of these specs, the last ones zero where `count` is smaller.
-    """
-    arrays = nest.map_structure(
-        lambda spec: tf.TensorArray(spec.dtype, size, element_shape=spec.shape), specs
-    )
-
-    def body(i, carry, arrays):
-        n = count - 1 - i if reverse else i
-        carry, values = step(n, carry)
-        return i + 1, carry, nest.map_structure(lambda a, v: a.write(n, v), arrays, values)
-
-    return tf.while_loop(
-        lambda i, *_: i < count, body, (0, carry, arrays), maximum_iterations=size
-    )[1:]
-
-
-def _spec(tensor):
-    return tf.TensorSpec(tensor.shape, tensor.dtype)
-
-
-def _spec_of_output(x, units):
-    return () if units is None else tf.TensorSpec((x.shape[-2], units), x.dtype)
-
-
-def _specs_of_products(x, kernels):
-    return {s: tf.TensorSpec((x.shape[-2], W.shape[1]), x.dtype) for s, W in kernels.items()}
-
-
-def _of_block(specs):
-    """Of a block of steps, from those of a step."""
-    return nest.map_structure(lambda s: tf.TensorSpec((None, *s.shape), s.dtype), specs)
-
-
-def _but(name, values):
-    return {key: value for key, value in values.items() if key != name}
-
-
-def _tail_of(cell, rides, sequences):
-    """Returns the tail: the cell's, from the products on, with its dropout and masking."""
-    sources = by_source(cell)
-
-    def tail(products, state, small, t, keep, seed):
-        pre = pre_activations(products, sources)
-        batch = tf.shape(state[cell.state_names[0]])[0]
-        noise = {} if seed is None else _noise(cell, batch, seed, t)
-        output, new = cell.tail(pre, state, small, noise)
-        if keep is not None:
-            new = {name: tf.where(keep, new[name], state[name]) for name in new}
-            output = tf.where(keep, output, state[OUTPUT])
-        if rides:
-            new[OUTPUT] = output
-        return output if sequences else (), new
-
-    return tail
-
-
 def _hashed(seed):
     """A seed for each part of the batch."""
     return tf.random.stateless_uniform([2, 2], seed, None, None, tf.int32)
 
 
-def _noise(cell, batch, seed, t):
-    """Draws the dropout masks of step t: the same ones whenever it is computed."""
-    rates = {name: (rate, units) for name, (rate, units) in cell.noise_rates.items() if rate > 0}
-    return {
-        name: tf.nn.experimental.stateless_dropout(
-            tf.ones((batch, units), cell.compute_dtype), rate, seed=[seed[0] + n, seed[1] + t]
-        )
-        for n, (name, (rate, units)) in enumerate(rates.items())
-    }
+def _of_block(specs):
+    """Of a block of steps, from those of a step."""
+    return nest.map_structure(lambda s: tf.TensorSpec((None, *s.shape), s.dtype), specs)
 
 
 @tf.custom_gradient
@@ -323,10 +214,6 @@ def _sum_of_products(sources, dproducts):
     """The sum over all steps and rows of `source^T dproduct`."""
     sources, dproducts = (tf.reshape(v, (-1, v.shape[-1])) for v in (sources, dproducts))
     return tf.matmul(sources, dproducts, transpose_a=True)
-
-
-def _add(total, more):
-    return total + tf.cast(more, total.dtype)
 
 
 def _zeros_like(weight):
