@@ -8,15 +8,14 @@ import time
 from collections.abc import Callable
 
 WARM_UPS = 2
-LEAST_STEPS = 3
-LEAST_SECONDS = 0.05
+LEAST_SECONDS = 0.3
 
 
 def measure(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Returns milliseconds per step of each variant in each round.
 
-    Every round runs all variants, in another order each time: each of them `LEAST_STEPS` times or
-    as often as takes `LEAST_SECONDS`.
+    Every round runs all variants, in another order each time, each of them once or as often as
+    takes `LEAST_SECONDS`.
 
     Args:
         steps: functions of one step, by name of the variant.
@@ -27,8 +26,7 @@ def measure(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
         print(f"compiling {name}", file=sys.stderr)
         for _ in range(WARM_UPS):
             step()
-        seconds = min(_seconds_per_step(step, 1) for _ in range(LEAST_STEPS))
-        counts[name] = max(LEAST_STEPS, math.ceil(LEAST_SECONDS / seconds))
+        counts[name] = math.ceil(LEAST_SECONDS / _seconds_per_step(step, 1))
     times = {name: [] for name in steps}
     for _ in range(rounds):
         for name in random.sample(list(steps), len(steps)):
