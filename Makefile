@@ -4,13 +4,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+BACKENDS ?= jax torch
+
+.PHONY: demo test test-backends lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
 test: lint
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# PyTorch's own index has it without the libraries for GPUs, which the check does not need.
+test-backends: $(VENV)/installed
+	for backend in $(BACKENDS); do \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+			--extra-index-url https://download.pytorch.org/whl/cpu \
+			--editable ".[examples,test,$$backend]" && \
+		KERAS_BACKEND=$$backend $(BIN)/python -m pytest tests/compatibility || exit 1; \
+	done
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

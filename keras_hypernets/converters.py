@@ -77,6 +77,7 @@ def load_supercell_checkpoint(
     Raises:
         ValueError: if the cell is not built or of another kind, or a variable is missing, of
             another shape or left over; the message names it.
+        ImportError: if TensorFlow is not installed; Keras may run on another backend.
     """
     _check_cell(cell, (HyperLSTMCell, LayerNormLSTMCell))
     if not cell.use_bias:
@@ -147,10 +148,15 @@ class _Checkpoint:
     NAMES += ("super_linear_w", "super_linear_b")
 
     def __init__(self, checkpoint, scope):
-        import tensorflow as tf
-
         if not isinstance(scope, str):
             raise ValueError(f"`scope` must be a string. Received: scope={scope!r}")
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise ImportError(
+                "`load_supercell_checkpoint` needs TensorFlow to be installed, on every backend: "
+                "nothing else reads its checkpoints."
+            ) from error
         self.path, self.scope = os.fspath(checkpoint).removesuffix(".index"), scope.strip("/")
         try:
             self.reader = tf.train.load_checkpoint(self.path)

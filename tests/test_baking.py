@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from layer_test_case import randomize
+from random_weights import randomize
 
 from keras_hypernets import HyperConv2D, HyperDense, HyperLSTM, KernelBank, KernelGenerator
 from keras_hypernets.export import bake

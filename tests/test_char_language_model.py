@@ -1,7 +1,6 @@
 import keras
 import numpy as np
 import tensorflow as tf
-from layer_test_case import LayerTestCase
 
 from keras_hypernets import models
 from keras_hypernets.models import CharacterEmbedding, char_language_model
@@ -69,7 +68,7 @@ class ParameterCounts(tf.test.TestCase):
         )
 
 
-class CharLanguageModel(LayerTestCase):
+class CharLanguageModel(tf.test.TestCase):
     def test_character_embedding(self):
         for size, count in ((None, 0), (4, 12)):
             embedding = CharacterEmbedding("abc", size)

@@ -1,12 +1,12 @@
 import keras
 import numpy as np
-from layer_test_case import LayerTestCase
+import tensorflow as tf
 
 from keras_hypernets import HyperConv2D
 from keras_hypernets.models import hyper_cnn
 
 
-class HyperCNN(LayerTestCase):
+class HyperCNN(tf.test.TestCase):
     def test_parameter_counts_of_the_paper(self):
         self.assertEqual(hyper_cnn().count_params(), 12_910)
         self.assertEqual(hyper_cnn(hyper=False).count_params(), 21_210)

@@ -4,7 +4,7 @@ import os
 import keras
 import numpy as np
 import tensorflow as tf
-from layer_test_case import randomize
+from random_weights import randomize
 
 from keras_hypernets import KernelBank
 from keras_hypernets.models import hyper_resnet

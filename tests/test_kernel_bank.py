@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
-from layer_test_case import LayerTestCase, randomize
+from random_weights import randomize
 
 from keras_hypernets import HyperConv2D, HyperDense, KernelBank, KernelGenerator
 
@@ -28,7 +28,7 @@ def one_by_one():
     return keras.Sequential([keras.Input((9, 9, 4)), *layers])
 
 
-class Bank(LayerTestCase):
+class Bank(tf.test.TestCase):
     def setUp(self):
         super().setUp()
         self.x = np.random.default_rng(0).standard_normal((2, 9, 9, 4)).astype("float32")
@@ -80,24 +80,6 @@ class Bank(LayerTestCase):
                 found[name].append(np.var(kernel))
         for name, (height, width, inputs, _) in SHAPES.items():
             self.assertAllClose(np.mean(found[name]), 2 / (height * width * inputs), 0.1, 0)
-
-    def test_sharing_survives_everything(self):
-        """Files, clone_model, from_config and a bare JSON config."""
-        model = banked(kernel_regularizer="l2")
-        randomize(model)
-        folder = self.get_temp_dir()
-        model.save(os.path.join(folder, "bank.keras"))
-        model.save_weights(os.path.join(folder, "bank.weights.h5"))
-        again = keras.models.load_model(os.path.join(folder, "bank.keras"))
-        self.assertAllClose(again(self.x), model(self.x), 1e-6, 1e-6)
-        for other in (
-            keras.models.clone_model(model),
-            keras.Model.from_config(model.get_config()),
-            keras.models.model_from_json(model.to_json()),
-        ):
-            self.assertEqual(other.count_params(), model.count_params())
-            other.load_weights(os.path.join(folder, "bank.weights.h5"))
-            self.assertAllClose(other(self.x), model(self.x), 1e-6, 1e-6)
 
     def test_one_generator_in_two_banks_and_a_layer(self):
         generator = KernelGenerator((4, 4), 3)

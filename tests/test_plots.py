@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
-from layer_test_case import randomize
+from random_weights import randomize
 
 from keras_hypernets import HyperConv2D, HyperDense, KernelBank, KernelGenerator
 from keras_hypernets.models import hyper_cnn

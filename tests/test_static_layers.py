@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
-from layer_test_case import LayerTestCase, randomize
+from random_weights import randomize
 
 from keras_hypernets import HyperConv2D, HyperDense, KernelGenerator
 
@@ -30,7 +30,7 @@ def built_generator(tile_shape, **options):
     return generator
 
 
-class Generator(LayerTestCase):
+class Generator(tf.test.TestCase):
     def test_equation(self):
         for tile_shape in ((3, 2, 4, 5), (4, 5)):
             generator = built_generator(
@@ -93,29 +93,7 @@ class Generator(LayerTestCase):
                 make()
 
 
-class Layers(LayerTestCase):
-    def test_hyper_conv2d(self):
-        # projection 3*4*3 + 4*3, output (3+1)*9*5, z 3, bias 5
-        self.check_layer(
-            lambda: HyperConv2D(5, 3, embedding_dim=3, padding="same"), (2, 6, 6, 4), 236
-        )
-
-    def test_grouped_hyper_conv2d(self):
-        # projection 3*2*3 + 2*3, output (3+1)*9*6, z 3, bias 6
-        self.check_layer(lambda: HyperConv2D(6, 3, None, 3, groups=2, strides=2), (2, 6, 6, 4), 249)
-
-    def test_hyper_dense(self):
-        # projection 3*4*3 + 4*3, output (3+1)*5, z 3, bias 5
-        self.check_layer(lambda: HyperDense(5, embedding_dim=3), (2, 6, 4), 76)
-
-    def test_with_a_generator(self):
-        def make():
-            generator = KernelGenerator((3, 3, 2, 5), 3, hidden_units=4)
-            return HyperConv2D(10, 3, generator, activation="relu", use_bias=False)
-
-        # projection 3*2*4 + 2*4, output (4+1)*9*5, z 3 for each of 2x2 tiles
-        self.check_layer(make, (2, 6, 6, 4), 269)
-
+class Layers(tf.test.TestCase):
     def test_is_the_plain_convolution_with_its_kernel(self):
         x = np.random.default_rng(0).standard_normal((2, 9, 8, 4)).astype("float32")
         for options in (
@@ -300,15 +278,3 @@ class Sharing(tf.test.TestCase):
             path = f"{path} again.keras"
             again.save(path)
             self.assertEqual(keras.models.load_model(path).count_params(), model.count_params())
-
-    def test_where_keras_parts_them(self):
-        """clone_model, from_config and a bare JSON config give each layer its own generator."""
-        _, model = next(self.models())
-        shared = {id(layer.generator): layer.generator for layer in model.layers[:5:3]}
-        extra = sum(generator.count_params() for generator in shared.values())
-        for again in (
-            keras.models.clone_model(model),
-            keras.Sequential.from_config(model.get_config()),
-            keras.models.model_from_json(model.to_json()),
-        ):
-            self.assertEqual(again.count_params(), model.count_params() + extra)

@@ -1,0 +1,210 @@
+"""The table of everything that has to work wherever a Keras layer does: a new layer is a new row.
+
+Written with Keras, NumPy and pytest alone, so that it runs on every backend:
+
+    KERAS_BACKEND=jax pytest tests/compatibility
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from random_weights import randomize
+
+from keras_hypernets import (
+    GatedCell,
+    GatedRNN,
+    HyperConv2D,
+    HyperDense,
+    HyperGRU,
+    HyperGRUCell,
+    HyperLSTM,
+    HyperLSTMCell,
+    HyperSimpleRNN,
+    HyperSimpleRNNCell,
+    KernelBank,
+    KernelGenerator,
+    LayerNormLSTM,
+    LayerNormLSTMCell,
+)
+from keras_hypernets.models import CharacterEmbedding
+
+SMALL = {"hyper_units": 4, "embedding_dim": 2}
+FULL = {"weight_generation": "full", "layer_norm": False, **SMALL}
+
+
+@keras.saving.register_keras_serializable(package="test")
+class MinimalGatedCell(GatedCell):
+    """The cell of the README's section "Write your own cell"."""
+
+    state_names = ("h",)
+
+    def build(self, input_shape):
+        self.kernel = self.add_gate_weight("kernel", (2, input_shape[-1], self.units))
+        self.recurrent_kernel = self.add_gate_weight(
+            "recurrent_kernel", (2, self.units, self.units), "recurrent"
+        )
+        if self.use_bias:
+            self.add_gate_weight("bias", (2, self.units), "bias")
+        self.add_layer_norm("gate", (2, self.units))
+
+    @property
+    def linear(self):
+        return {"gates": {"x": self.kernel, "h": self.recurrent_kernel}}
+
+    def tail(self, pre, state, small, noise):
+        gates = self.add_bias(pre["gates"], small, "bias")
+        f, g = ops.unstack(self.normalize(gates, small, "gate"), 2)
+        f = self.recurrent_activation(f)
+        g = self.activation(g) * noise.get("candidate", 1.0)
+        h = f * state["h"] + (1 - f) * g
+        return h, {"h": h}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer or cell.
+
+    Attributes:
+        name: of the row.
+        kind: "cell", "sequence" (a recurrent layer) or "static".
+        weights: how many numbers a model of it has, which follows from the docstrings' shapes.
+        make: `make(dtype=None, **options)` makes the layer or cell.
+        shape: of an input, without the batch.
+        vocabulary: of integer inputs, or `None`: they are real numbers.
+        connect: `connect(layer, x)`: what a model of the layer computes.
+        parted: how many weights more a model has where Keras parts what layers share.
+    """
+
+    name: str
+    kind: str
+    weights: int
+    make: Callable
+    shape: tuple = (5, 3)
+    vocabulary: int | None = None
+    connect: Callable = lambda layer, x: layer(x)
+    parted: int = 0
+
+    def layer(self, dtype=None, **options):
+        """The layer; for a cell `keras.layers.RNN` around it."""
+        if self.kind == "cell":
+            return keras.layers.RNN(self.make(dtype=dtype), dtype=dtype, **options)
+        return self.make(dtype=dtype, **options)
+
+    def model(self, dtype=None, **options):
+        """A model of the layer with random weights."""
+        x = keras.Input(self.shape, dtype="int32" if self.vocabulary else None)
+        model = keras.Model(x, self.connect(self.layer(dtype, **options), x))
+        randomize(model)
+        return model
+
+    def x(self, batch=2, seed=0):
+        rng = np.random.default_rng(seed)
+        if self.vocabulary:
+            return rng.integers(self.vocabulary, size=(batch, *self.shape)).astype("int32")
+        return rng.standard_normal((batch, *self.shape)).astype("float32")
+
+
+def generator(shape, dtype):
+    return KernelGenerator(shape, 3, hidden_units=4, dtype=dtype)
+
+
+def hyper_dense_of(bank, x):
+    return HyperDense(6, dtype=bank.dtype_policy)(x, bank(x)["kernel"])
+
+
+def two_of_one_generator(layer, x):
+    return HyperDense(8, layer.generator, dtype=layer.dtype_policy)(layer(x))
+
+
+ROWS = [
+    # inputs 3, units 8, hyper units 4
+    Row("HyperLSTM", "sequence", 1064, lambda **o: HyperLSTM(8, **SMALL, **o)),
+    Row("HyperGRU", "sequence", 816, lambda **o: HyperGRU(8, **SMALL, **o)),
+    Row("HyperSimpleRNN", "sequence", 236, lambda **o: HyperSimpleRNN(8, **SMALL, **o)),
+    Row("LayerNormLSTM", "sequence", 464, lambda **o: LayerNormLSTM(8, **o)),
+    Row(
+        "GatedRNN",
+        "sequence",
+        300,
+        lambda dtype=None, **o: GatedRNN(LayerNormLSTMCell(6, dtype=dtype), dtype=dtype, **o),
+    ),
+    Row("HyperLSTMCell", "cell", 1064, lambda **o: HyperLSTMCell(8, **SMALL, **o)),
+    Row("HyperLSTMCell, full", "cell", 1168, lambda **o: HyperLSTMCell(8, **FULL, **o)),
+    Row("HyperGRUCell", "cell", 816, lambda **o: HyperGRUCell(8, **SMALL, **o)),
+    Row("HyperGRUCell, full", "cell", 888, lambda **o: HyperGRUCell(8, **FULL, **o)),
+    Row("HyperSimpleRNNCell", "cell", 236, lambda **o: HyperSimpleRNNCell(8, **SMALL, **o)),
+    Row("HyperSimpleRNNCell, full", "cell", 292, lambda **o: HyperSimpleRNNCell(8, **FULL, **o)),
+    Row("LayerNormLSTMCell", "cell", 464, lambda **o: LayerNormLSTMCell(8, **o)),
+    Row("LSTMCell", "cell", 384, lambda **o: LayerNormLSTMCell(8, layer_norm=False, **o)),
+    Row("a cell of one's own", "cell", 80, lambda **o: MinimalGatedCell(4, layer_norm=True, **o)),
+    # projection 3*4*3 + 4*3, output (3+1)*9*5, z 3, bias 5
+    Row(
+        "HyperConv2D",
+        "static",
+        236,
+        lambda **o: HyperConv2D(5, 3, embedding_dim=3, padding="same", **o),
+        (6, 6, 4),
+    ),
+    # projection 3*2*3 + 2*3, output (3+1)*9*6, z 3, bias 6
+    Row(
+        "HyperConv2D, grouped",
+        "static",
+        249,
+        lambda **o: HyperConv2D(6, 3, embedding_dim=3, groups=2, strides=2, **o),
+        (6, 6, 4),
+    ),
+    # projection 3*2*4 + 2*4, output (4+1)*9*5, z 3 for each of 2x2 tiles
+    Row(
+        "HyperConv2D, tiles",
+        "static",
+        269,
+        lambda dtype=None, **o: HyperConv2D(
+            10, 3, generator((3, 3, 2, 5), dtype), use_bias=False, dtype=dtype, **o
+        ),
+        (6, 6, 4),
+    ),
+    # projection 3*4*3 + 4*3, output (3+1)*5, z 3, bias 5
+    Row("HyperDense", "static", 76, lambda **o: HyperDense(5, embedding_dim=3, **o), (6, 4)),
+    # projection 3*4*4 + 4*4, output (4+1)*4, z 3 for 1 and for 2 tiles, bias 4 and 8
+    Row(
+        "two HyperDense of one generator",
+        "static",
+        105,
+        lambda dtype=None, **o: HyperDense(4, generator((4, 4), dtype), dtype=dtype, **o),
+        (4,),
+        connect=two_of_one_generator,
+        parted=84,
+    ),
+    # projection 3*2*4 + 2*4, output (4+1)*3, z 3 for each of 2x2 tiles, bias 6
+    Row(
+        "KernelBank",
+        "static",
+        65,
+        lambda dtype=None, **o: KernelBank(
+            generator((2, 3), dtype), {"kernel": (4, 6)}, dtype=dtype, **o
+        ),
+        (4,),
+        connect=hyper_dense_of,
+    ),
+    # projection 3*2*3 + 2*3, output (3+1)*4*5
+    Row("KernelGenerator", "static", 104, lambda **o: KernelGenerator((2, 2, 2, 5), 3, **o), (3,)),
+    Row("CharacterEmbedding", "static", 12, lambda **o: CharacterEmbedding("abc", 4, **o), (5,), 3),
+]
+
+
+def rows(*kinds):
+    """Runs a test for every row, or for those of some kinds."""
+    chosen = [row for row in ROWS if not kinds or row.kind in kinds]
+    return pytest.mark.parametrize("row", chosen, ids=lambda row: row.name)
+
+
+def row_of(name):
+    return next(row for row in ROWS if row.name == name)
+
+
+def rows_named(*names):
+    return pytest.mark.parametrize("row", [row_of(name) for name in names], ids=names)
