@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 BACKENDS ?= jax torch
 
-.PHONY: demo test test-backends lint clean
+.PHONY: demo test test-backends test-slow lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -20,8 +20,13 @@ test-backends: $(VENV)/installed
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 			--extra-index-url https://download.pytorch.org/whl/cpu \
 			--editable ".[examples,test,$$backend]" && \
-		KERAS_BACKEND=$$backend $(BIN)/python -m pytest tests/compatibility || exit 1; \
+		KERAS_BACKEND=$$backend $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/compatibility || exit 1; \
 	done
+
+test-slow: $(VENV)/installed
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
+	TF_CPP_MIN_LOG_LEVEL=3 HYPOTHESIS_PROFILE=thorough \
+		$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/test_properties.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,6 +1,5 @@
 """Reading with a trained character language model: the work behind `char_lm.py evaluate`."""
 
-import json
 import math
 import sys
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ import batching
 import datasets
 import keras
 import numpy as np
+import outputs
 
 from keras_hypernets import models
 
@@ -48,10 +48,11 @@ def mean_bits(reader: keras.Model, batches: Iterable[tuple[np.ndarray, np.ndarra
 def warn_of_another_text(checkpoint: str, text: datasets.TextData) -> None:
     """Says so if the results beside a checkpoint are of another text or another split of it."""
     try:
-        results = json.loads(Path(checkpoint).with_name("results.json").read_text("utf-8"))
-        trained_on = results["settings"]["sha256"]
-    except (OSError, ValueError, KeyError):
+        results = outputs.read_results(Path(checkpoint).parent)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"warning: it is not known which text the model was trained on. {error}\n")
         return
+    trained_on = (results or {}).get("settings", {}).get("sha256", text.sha256)
     if trained_on != text.sha256:
         sys.stderr.write(
             "warning: the model was trained on another text, or another split of this one, with "
@@ -113,4 +114,4 @@ def check_prompt(model: keras.Model, prompt: str) -> None:
     """Raises ValueError if a model cannot continue a prompt."""
     if not prompt:
         raise ValueError("`--prompt` must have at least one character. Received: ''")
-    model.get_layer("embedding").encode(prompt)
+    model.get_layer("embedding").encode(prompt, "--prompt")

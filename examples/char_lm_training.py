@@ -92,6 +92,9 @@ class Run:
                 metrics=[evaluation.bits_per_character],
                 jit_compile=options.jit_compile,
             )
+            # The metric's variables, which `fit` resets: a step that makes any is traced twice.
+            vocabulary = len(self.text.vocabulary)
+            self.model.compute_metrics(None, np.zeros((1, 1)), np.zeros((1, 1, vocabulary)))
             left = self.steps - checkpoint.step
             epochs = math.ceil(left / self.steps_per_epoch)
             self.model.fit(
@@ -114,10 +117,7 @@ class Run:
         """Evaluates the best model, writes all results and returns them."""
         options, history = self.options, self.checkpoint.history
         bits = [record["val_bits_per_character"] for record in history]
-        if not any(map(math.isfinite, bits)):
-            raise ValueError("Training diverged. A lower `--learning-rate` may help.")
         model = evaluation.load(self.best.path)
-        best = min(filter(math.isfinite, bits))
         bits_of_parts = evaluation.evaluate_parts(model, self.text, options.train_characters)
         sample = models.generate(
             model, self.prompt, options.length, options.temperature, options.seed
@@ -125,7 +125,7 @@ class Run:
         results = {
             "bits_per_character": bits_of_parts,
             "parameters": model.count_params(),
-            "best_step": history[bits.index(best)]["step"],
+            "best_step": history[bits.index(min(bits))]["step"],
             "milliseconds_per_step": training.milliseconds_per_step(history),
             "wall_seconds": self.checkpoint.seconds,
             "settings": {**self.settings, "steps": self.steps, "prompt": self.prompt},

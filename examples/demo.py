@@ -17,6 +17,7 @@ import command_line
 import char_lm_training
 import datasets
 import outputs
+import training
 
 HYPER_LSTM = "--cell hyper_lstm --units 160 --hyper-units 32 --embedding-dim 8".split()
 TRAINING = """--batch-size 32 --sequence-length 100 --steps-per-epoch 250 --patience 0
@@ -71,9 +72,12 @@ def train(cell: list[str], output: Path) -> dict:
     for rate in rates:
         print(f"\nLearning rate {rate}, short run")
         short = run(rate, SHORT)
-        bits = short.fit()[SHORT - 1]["val_bits_per_character"]
+        try:
+            grid[rate] = short.fit()[SHORT - 1]["val_bits_per_character"]
+        except training.Diverged as error:
+            print(error)
+            grid[rate] = math.inf
         seconds[rate] = short.checkpoint.seconds
-        grid[rate] = math.inf if math.isnan(bits) else bits
         best = min(grid, key=grid.get)
         if rate == rates[-1] == best:  # the best may lie beyond
             rates.append(2 * rate)

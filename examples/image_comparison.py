@@ -35,8 +35,12 @@ def compare(options: argparse.Namespace, make_run: Callable) -> dict[str, list[d
 
     Returns:
         For each network the results of its runs, with those of other seeds in the same folder.
+
+    Raises:
+        ValueError: in the end, if a run diverged before it had any results.
     """
     import outputs  # here, since mistakes on the command line should show at once
+    import training
 
     output = Path(options.output)
     # All runs are made before any begins: making them finds what is wrong with the settings.
@@ -45,10 +49,15 @@ def compare(options: argparse.Namespace, make_run: Callable) -> dict[str, list[d
         for number in dict.fromkeys(options.seeds)
         for network in dict.fromkeys(options.networks)
     ]
+    failed = []
     for run in runs:
         result = outputs.read_results(run.output) if run.finished else None
         if result is None:  # else the test images have been read already
-            run.fit()
+            try:
+                run.fit()
+            except training.Diverged as error:
+                failed.append(f"{run.output.name}: {error}")
+                continue
             result = run.report()
         error = result["error"]
         print(
@@ -58,12 +67,21 @@ def compare(options: argparse.Namespace, make_run: Callable) -> dict[str, list[d
         )
     results = {network: _all_results(output, network) for network in NETWORKS}
     results = {network: found for network, found in results.items() if found}
+    if results:
+        _save(output, results)
+    if failed:
+        raise ValueError(" ".join(failed))
+    return results
+
+
+def _save(output: Path, results: dict[str, list[dict]]) -> None:
+    import outputs
+
     outputs.save_json(output / "results.json", results)
     histories = {name: [run["history"] for run in found] for name, found in results.items()}
     outputs.save_learning_curves(
         output / "curves.png", histories, "error", "error, %", logarithmic=True
     )
-    return results
 
 
 def _all_results(output: Path, network: str) -> list[dict]:

@@ -60,6 +60,7 @@ class Run:
     ):
         self.data = data
         self.output = Path(output)
+        self.diverged = False
         self.patience = patience
         self.batches = image_batching.ImageBatches(*data.train, batch_size, seed, augment)
         self.steps_per_epoch = self.batches.steps_per_pass
@@ -74,6 +75,8 @@ class Run:
             "seed": seed,
         }
         outputs.prepare_output(self.output, resume)
+        if resume:
+            self.diverged = (outputs.read_results(self.output) or {}).get("diverged", False)
         keras.utils.clear_session()
         keras.utils.set_random_seed(seed)
         with distribution().scope():
@@ -87,18 +90,13 @@ class Run:
         # Without the optimizer, which is of no use to whoever loads the file.
         portable = keras.Model(self.model.input, self.model.output, name=self.model.name)
         self.best = training.BestModel(portable, self.output / "best.keras", "val_error")
-        self.callbacks = [keras.callbacks.TerminateOnNaN(), ErrorRates(), self.best]
+        self.callbacks = [ErrorRates(), self.best]
         if patience:
             stop = keras.callbacks.EarlyStopping("val_error", patience=patience, mode="min")
             self.callbacks.append(stop)
         self.checkpoint = training.ExactCheckpoint(
             self.output, self.settings, self.callbacks, resume
         )
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the training loss is no number any more."""
-        return not all(_is_finite(record["loss"]) for record in self.checkpoint.history)
 
     @property
     def finished(self) -> bool:
@@ -109,13 +107,19 @@ class Run:
         return self.checkpoint.epoch >= self.epochs or impatient or self.diverged
 
     def fit(self) -> list[dict]:
-        """Trains to the end, unless that is done already, and returns the history."""
+        """Trains to the end, unless that is done already, and returns the history.
+
+        Raises:
+            Diverged: if that happens before there is any model to report on.
+        """
         checkpoint = self.checkpoint
         print(
             f"{self.model.name}, {trainable_parameters(self.model):,} trainable parameters, into "
             f"{self.output}: at most {self.epochs:,} epochs, {checkpoint.epoch:,} of them done"
         )
-        if not self.finished:
+        if self.finished:
+            return checkpoint.history
+        try:
             self.model.fit(
                 self._dataset(checkpoint.step),
                 shuffle=False,  # the batches are shuffled already
@@ -131,6 +135,11 @@ class Run:
                     checkpoint,
                 ],
             )
+        except training.Diverged as error:
+            if not checkpoint.history:
+                raise
+            self.diverged = True
+            print(error)
         return checkpoint.history
 
     def _dataset(self, first_step: int) -> tf.data.Dataset:
@@ -149,7 +158,7 @@ class Run:
         """Classifies the test images with the best model, writes all results and returns them."""
         history = self.checkpoint.history
         errors = [record["val_error"] for record in history]
-        model = keras.models.load_model(self.best.path, compile=False)
+        model = load(self.best.path)
         results = {
             "error": {
                 "validation": error_rate(model, *self.data.validation),
@@ -193,8 +202,19 @@ class FlooredExponentialDecay(keras.optimizers.schedules.ExponentialDecay):
         return {**super().get_config(), "floor": self.floor}
 
 
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def load(path: Path) -> keras.Model:
+    """Loads the best model of a run.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras, h5py and zipfile raise many kinds for a damaged file
+        raise ValueError(
+            "The best model must be as it was written. Another `--output` begins a new run. "
+            f"Received: {path} ({type(error).__name__}: {error})"
+        ) from error
 
 
 def error_rate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:

@@ -138,13 +138,13 @@ def augmentation(schedule: str):
 
 def save_filters(output: Path, network: str, seed: int) -> str:
     """Draws the kernels of a trained network and returns the name of the file."""
-    import keras
+    import image_training
     import outputs
 
     from keras_hypernets import plots
 
     name = f"{network}_filters.png"
-    model = keras.models.load_model(output / f"{network}-{seed}" / "best.keras")
+    model = image_training.load(output / f"{network}-{seed}" / "best.keras")
     with outputs.replacing(output / name) as unfinished:
         plots.plot_filters(model).savefig(unfinished)
     return name

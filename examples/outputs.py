@@ -39,9 +39,24 @@ def save_json(path: Path, value: object) -> None:
 
 
 def read_results(folder: Path) -> dict | None:
-    """Returns the results of a run, or None if it has none yet."""
+    """Returns the results of a run, or None if it has none yet.
+
+    Raises:
+        ValueError: if there is a file that is not whole.
+    """
     path = folder / "results.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        results = json.loads(path.read_text("utf-8"))
+        if not isinstance(results, dict):
+            raise ValueError("no dictionary")
+    except ValueError as error:  # of which JSON's and Unicode's errors are kinds
+        raise ValueError(
+            "The results must be as they were written. Without this file they are made again. "
+            f"Received: {path} ({error})"
+        ) from error
+    return results
 
 
 def _finite(value: object) -> object:
@@ -57,13 +72,15 @@ def prepare_output(folder: Path, resume: bool) -> None:
     """Makes the folder of a run, so that what cannot be written is known before any work.
 
     Raises:
-        ValueError: if the folder cannot be written, or holds a run that is not to be resumed.
+        ValueError: if the folder cannot be written, holds a run that is not to be resumed, or
+            damaged results.
     """
     if (folder / CHECKPOINT).exists() and not resume:
         raise ValueError(
             "`--output` holds a run: continue it with --resume, or name another folder. "
             f"Received: --output {folder}"
         )
+    read_results(folder)  # what is damaged is not silently replaced
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(UNFINISHED + "*"):  # of a run that was killed while writing

@@ -38,6 +38,10 @@ with _native_stderr_hidden():
 COUNTERS = ("best", "wait", "cooldown_counter")
 
 
+class Diverged(ValueError):
+    """Training met a number that is none; the message names it and the step."""
+
+
 class ExactCheckpoint(keras.callbacks.Callback):
     """Saves at the end of each epoch all that training depends on, and continues from there.
 
@@ -55,6 +59,8 @@ class ExactCheckpoint(keras.callbacks.Callback):
                   callbacks=[*callbacks, checkpoint])
 
     It comes last, since callbacks reset their counters as training begins and count as epochs end.
+    It counts the steps, and ends training at the first whose loss is not finite: what is saved are
+    numbers.
 
     Args:
         folder: where `checkpoint.npz` is or will be.
@@ -69,6 +75,7 @@ class ExactCheckpoint(keras.callbacks.Callback):
 
     Raises:
         ValueError: if the checkpoint is of other settings, or no checkpoint.
+        Diverged: from `fit`, if the loss or another value in the logs is NaN or infinite.
     """
 
     def __init__(self, folder: Path, settings: dict, callbacks: list, resume: bool):
@@ -87,12 +94,15 @@ class ExactCheckpoint(keras.callbacks.Callback):
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 self._saved = [file[f"variable_{n}"] for n in range(len(file.files) - 1)]
-                self._record = json.loads(str(file["record"]))
+                self._record = record = json.loads(str(file["record"]))
+            for name in ("epoch", "step", "history", "seconds"):
+                setattr(self, name, record[name])
+            saved, _ = record["settings"], record["counters"]
         except Exception as error:  # NumPy and zipfile raise many kinds for a damaged file
             raise ValueError(
-                f"`--resume` needs a checkpoint of this script. Received: {self.path} ({error})"
+                "`--resume` needs a checkpoint of this script. Without this file the run begins "
+                f"again. Received: {self.path} ({type(error).__name__}: {error})"
             ) from error
-        saved = self._record["settings"]
         different = [
             f"{name}={self.settings.get(name)!r} (was {saved.get(name)!r})"
             for name in sorted({*self.settings, *saved})
@@ -101,19 +111,19 @@ class ExactCheckpoint(keras.callbacks.Callback):
         if different:
             raise ValueError(
                 f"`--resume` needs the settings of the run in {self.path.parent}; another "
-                "`--output` begins a new run. "
-                f"Received: {', '.join(different)}"
+                "`--output` begins a new run. Another sha256 means that the data are not those the "
+                f"run began with. Received: {', '.join(different)}"
             )
-        for name in ("epoch", "step", "history", "seconds"):
-            setattr(self, name, self._record[name])
 
     def on_train_begin(self, logs=None):
         self._began = time.perf_counter() - self.seconds
+        # Also for a new run: a step that makes its optimizer's variables is traced twice.
+        self.model.optimizer.build(self.model.trainable_variables)
         if self._saved is None:
             return
-        self.model.optimizer.build(self.model.trainable_variables)
         variables = self._variables()
-        if [v.shape for v in variables] != [v.shape for v in self._saved]:
+        same = [v.shape for v in variables] == [v.shape for v in self._saved]
+        if not same or len(self.callbacks) != len(self._record["counters"]):
             raise ValueError(f"`--resume` needs a checkpoint of this model. Received: {self.path}")
         for variable, value in zip(variables, self._saved, strict=True):
             variable.assign(value)
@@ -127,8 +137,20 @@ class ExactCheckpoint(keras.callbacks.Callback):
         # Counted here: the optimizer's own count leaves out steps whose float16 gradients overflow.
         self.step += 1
         self._batch_ended = time.perf_counter()
+        self._check(logs)
+
+    def _check(self, logs):
+        for name, value in logs.items():
+            if not math.isfinite(value):
+                last = self.history[-1]["step"] if self.history else 0
+                kept = f"{self.path.parent} holds the run up to step {last}"
+                raise Diverged(
+                    f"Training diverged: {name} is {value} at step {self.step}. A lower learning "
+                    f"rate may help. {kept if last else 'Nothing was saved'}."
+                )
 
     def on_epoch_end(self, epoch, logs=None):
+        self._check(logs)
         optimizer = self.model.optimizer
         self.epoch = epoch + 1
         self.seconds = time.perf_counter() - self._began
@@ -177,7 +199,8 @@ class BestModel(keras.callbacks.Callback):
         self.best = math.inf
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs[self.metric] < self.best:
+        # Weights that are no numbers classify, too: everything as the first class.
+        if logs[self.metric] < self.best and all(map(math.isfinite, logs.values())):
             self.best = logs[self.metric]
             with replacing(self.path) as unfinished:
                 self.portable.save(unfinished)

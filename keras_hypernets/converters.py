@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_hypernets.dynamic.hyper_lstm_cell import HyperLSTMCell
 from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
+from keras_hypernets.validation import path
 
 SUPERCELL_GATES = (0, 2, 1, 3)  # its i, j, f, o in our order i, f, c, o
 
@@ -157,7 +158,8 @@ class _Checkpoint:
                 "`load_supercell_checkpoint` needs TensorFlow to be installed, on every backend: "
                 "nothing else reads its checkpoints."
             ) from error
-        self.path, self.scope = os.fspath(checkpoint).removesuffix(".index"), scope.strip("/")
+        self.path = path("checkpoint", checkpoint).removesuffix(".index")
+        self.scope = scope.strip("/")
         try:
             self.reader = tf.train.load_checkpoint(self.path)
         except Exception as error:  # TensorFlow raises many kinds for what is no checkpoint

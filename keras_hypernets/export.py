@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_hypernets import validation
 from keras_hypernets.baking import bake
 from keras_hypernets.models import text_generation
 
@@ -46,7 +47,9 @@ def export_saved_model(model: keras.Model, path: str | os.PathLike) -> None:
             "A SavedModel with signatures is TensorFlow's own and needs its backend. "
             f"Received: backend {keras.backend.backend()!r}"
         )
-    path = Path(path)
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` must be a Keras model. Received: model={model!r}")
+    path = Path(validation.path("path", path))
     if path.resolve() == Path.cwd() or (path.exists() and not (path / "saved_model.pb").exists()):
         raise ValueError(
             f"`path` must be new, or a SavedModel to replace. Received: path={str(path)!r}"

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_hypernets.validation import number, seed_integer
+
 
 def per_gate(initializer: Callable, name: str = "") -> Callable:
     """Makes an initializer fill every gate's block of a gate-major weight by itself.
@@ -21,7 +23,12 @@ def per_gate(initializer: Callable, name: str = "") -> Callable:
     Returns:
         A function of `(shape, dtype)` that calls `initializer` on `shape[1:]` once per gate, with
         another seed each time, and stacks the blocks along axis 0.
+
+    Raises:
+        ValueError: if `initializer` is no function.
     """
+    if not callable(initializer):
+        raise ValueError(f"`initializer` must be a function. Received: initializer={initializer!r}")
 
     def initialize(shape, dtype=None):
         blocks = _independent(initializer, shape[0], name)
@@ -72,6 +79,12 @@ class GateOrthogonal(keras.initializers.Orthogonal):
     Reference:
         [Ha et al., 2016](https://arxiv.org/abs/1609.09106), appendix A.2.3.
     """
+
+    def __init__(self, gain=1.0, seed=None):
+        of_file = isinstance(seed, dict) and "class_name" in seed  # a SeedGenerator's configuration
+        if seed is not None and not isinstance(seed, keras.random.SeedGenerator) and not of_file:
+            seed = seed_integer("seed", seed, 2**32)
+        super().__init__(gain=number("gain", gain), seed=seed)
 
     def __call__(self, shape, dtype=None):
         if len(shape) == 3:

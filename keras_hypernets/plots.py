@@ -91,7 +91,9 @@ def _picture(kernel: np.ndarray) -> np.ndarray:
 def _kernels_to_draw(model_or_kernel: Any) -> list[tuple[str, np.ndarray]]:
     shape = getattr(model_or_kernel, "shape", ())
     received = f"{type(model_or_kernel).__name__} of shape {tuple(shape)}"
-    kernels = [("kernel", model_or_kernel)] if len(shape) == 4 else []
+    dtype = str(getattr(model_or_kernel, "dtype", ""))
+    numeric = ("float" in dtype or "int" in dtype) and 0 not in shape
+    kernels = [("kernel", model_or_kernel)] if len(shape) == 4 and numeric else []
     if isinstance(model_or_kernel, keras.Layer):
         own_name = model_or_kernel.name
         received = f"{own_name} (built={model_or_kernel.built})"

@@ -2,8 +2,11 @@
 
 import math
 import numbers
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import keras
 
 
 def integer(name: str, value: Any, rule: str, allowed: Callable[[int], bool]) -> int:
@@ -15,11 +18,13 @@ def integer(name: str, value: Any, rule: str, allowed: Callable[[int], bool]) ->
 
 
 def positive_integer(name: str, value: Any) -> int:
-    return integer(name, value, "a positive integer", lambda value: value > 0)
+    value = integer(name, value, "a positive integer", lambda value: value > 0)
+    # No tensor has so large an axis: what comes of it is no error that names the argument.
+    return integer(name, value, "below 2**31", lambda value: value < 2**31)
 
 
-def seed_integer(name: str, value: Any) -> int:
-    return integer(name, value, "an integer of 32 bits", lambda value: -(2**31) <= value < 2**31)
+def seed_integer(name: str, value: Any, end: int = 2**31) -> int:
+    return integer(name, value, "an integer of 32 bits", lambda value: -(2**31) <= value < end)
 
 
 def number(
@@ -30,9 +35,16 @@ def number(
 ) -> float:
     """Returns `value` as a float, or raises ValueError unless it is finite and allowed."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not math.isfinite(value) or not allowed(value):
+    if not real or not _is_finite(value) or not allowed(value):
         raise ValueError(f"`{name}` must be {rule}. Received: {name}={value!r}")
     return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def positive_number(name: str, value: Any) -> float:
@@ -55,17 +67,47 @@ def boolean(name: str, value: Any) -> bool:
 
 def one_of(name: str, value: Any, allowed: Sequence) -> Any:
     """Returns `value`, or raises ValueError unless it is one of the names in `allowed`."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         names = ", ".join(repr(a) for a in allowed)
         raise ValueError(f"`{name}` must be one of {names}. Received: {name}={value!r}")
     return value
+
+
+def by_keras(name: str, value: Any) -> Any:
+    """Returns what Keras makes of an activation, initializer, regularizer or constraint.
+
+    Which of them it is says the last word of the argument's name. `None` is no initializer.
+    """
+    kind = name.rpartition("_")[2]
+    try:
+        found = getattr(keras, f"{kind}s").get(value)
+        if found is None and kind == "initializer":
+            raise ValueError("none given")
+    except Exception as error:  # of many kinds, and without the argument's name
+        article = "an" if kind[0] in "ai" else "a"
+        raise ValueError(
+            f"`{name}` must be {article} {kind} of Keras, its name or a function. "
+            f"Received: {name}={value!r} ({error})"
+        ) from error
+    return found
+
+
+def path(name: str, value: Any) -> str:
+    """Returns a path as a string, or raises ValueError unless it is one."""
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else ""
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"`{name}` must be a path. Received: {name}={value!r}")
+    return text
 
 
 def image_shape(value: object, least: int, dynamic: bool = False) -> tuple:
     """Returns `(height, width, channels)` of at least `least` x `least`; None where `dynamic`."""
     shape = tuple(value) if isinstance(value, (tuple, list)) else ()
     sizes = [size for size in shape[:2] if not (dynamic and size is None)]
-    whole = all(isinstance(n, numbers.Integral) for n in (*sizes, *shape[2:]))
+    whole = all(
+        isinstance(n, numbers.Integral) and not isinstance(n, bool) and n < 2**31
+        for n in (*sizes, *shape[2:])
+    )
     if len(shape) != 3 or not whole or min(sizes, default=least) < least or shape[2] < 1:
         raise ValueError(
             f"`input_shape` must be (height, width, channels) of at least {least} x {least}. "

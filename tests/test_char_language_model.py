@@ -140,7 +140,7 @@ class CharLanguageModel(tf.test.TestCase):
             ({"units": -3}, "`units`"),
             ({"vocabulary": "aab"}, "`vocabulary` must be a string of at least two different"),
             ({"vocabulary": ["a", "b"]}, "`vocabulary` must be a string"),
-            ({"token_embedding_size": 0}, "`size` must be a positive integer"),
+            ({"token_embedding_size": 0}, "`token_embedding_size` must be a positive integer"),
             ({"stateful": True}, "`stateful=True` needs a fixed `batch_size`"),
             ({"hyper_size": 3}, "hyper_size"),
             ({"units": 4.0, "cell": "lstm"}, "`units` must be a positive integer"),

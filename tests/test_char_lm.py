@@ -46,7 +46,10 @@ def without_times(results):
 @pytest.fixture(scope="module")
 def trained(text, tmp_path_factory):
     run = tiny_run(text, tmp_path_factory.mktemp("trained"), "--epochs", "4")
+    step, traces = run.model.train_step, []
+    run.model.train_step = lambda data: traces.append(1) or step(data)
     run.fit()
+    assert len(traces) == 1
     return run, run.report()
 
 
@@ -352,7 +355,7 @@ class TestBadInput:
             [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, cwd=tmp_path
         )
         assert process.returncode == 2
-        assert process.stderr.startswith("char_lm.py: error: Every character must be in")
+        assert process.stderr.startswith("char_lm.py: error: Every character of `--prompt` must")
         assert process.stderr.count("\n") == 1
         assert process.stdout == ""
         assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ import char_lm_training
 import datasets
 import demo
 import pytest
+import training
 
 RATES = (*demo.LEARNING_RATES, 0.064, 0.128)
 
@@ -27,6 +28,8 @@ class QuickRun:
         self.trained.append((self.options.cell, self.options.learning_rate, self.options.epochs))
         self.checkpoint = SimpleNamespace(seconds=10 * self.options.epochs)
         bits = self.bits[self.options.cell][RATES.index(self.options.learning_rate)]
+        if math.isnan(bits):
+            raise training.Diverged
         self.history = [
             {"step": 250 * n, "bits_per_character": 2.0, "val_bits_per_character": bits / n}
             for n in range(1, self.options.epochs + 1)

@@ -191,16 +191,26 @@ class TestCifar10:
         self, tmp_path, monkeypatch, capsys
     ):
         make = cifar10.make_optimizer
+        rates = [1e30, 1e30]
 
         def make_optimizer(network, scale):
-            return keras.optimizers.SGD(1e30) if network == "hyper" else make(network, scale)
+            rate = keras.optimizers.schedules.PiecewiseConstantDecay([4], rates)
+            return keras.optimizers.SGD(rate) if network == "hyper" else make(network, scale)
 
         monkeypatch.setattr(cifar10, "make_optimizer", make_optimizer)
-        results = train_cifar10(tmp_path)
+        with pytest.raises(ValueError, match="^hyper-0: .* is nan at step 2. .* Nothing was saved"):
+            train_cifar10(tmp_path / "at_once")
+        assert [*(tmp_path / "at_once" / "hyper-0").iterdir()] == []
+        results = json.loads((tmp_path / "at_once" / "results.json").read_text())
+        assert [*results] == ["plain"]
+
+        rates[0] = 1e-3
+        results = train_cifar10(tmp_path / "later")
         assert [results[name][0]["diverged"] for name in ("hyper", "plain")] == [True, False]
-        assert results["hyper"][0]["epochs"] < 3 == results["plain"][0]["epochs"]
-        assert "where training diverged" in capsys.readouterr().out
-        assert train_cifar10(tmp_path, "--resume") == results
+        assert [results[name][0]["epochs"] for name in ("hyper", "plain")] == [1, 3]
+        printed = capsys.readouterr().out
+        assert "at step 7." in printed and "where training diverged" in printed
+        assert train_cifar10(tmp_path / "later", "--resume") == results
 
     @pytest.mark.usefixtures("no_tensorflow_datasets")
     @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])

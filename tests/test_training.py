@@ -95,6 +95,24 @@ class TestExactCheckpoint:
         for a, b in zip(one.variables, other.variables, strict=True):
             np.testing.assert_array_equal(a, b)
 
+    def test_the_step_is_traced_once(self, tmp_path):
+        traces = []
+
+        class Counted(keras.Model):
+            def train_step(self, data):
+                traces.append(data)
+                return super().train_step(data)
+
+        inputs = keras.Input((3,))
+        for resume in (False, True):
+            model = Counted(inputs, keras.layers.Dense(1)(inputs))
+            model.compile("adam", "mse", jit_compile=False)
+            checkpoint = training.ExactCheckpoint(tmp_path, {}, [], resume)
+            x, y = np.ones((8, 3)), np.ones((8, 1))
+            model.fit(x, y, batch_size=4, epochs=2 + resume, verbose=0, callbacks=[checkpoint],
+                      initial_epoch=checkpoint.epoch)  # fmt: skip
+            assert len(traces) == 1 + resume
+
     def test_last_step(self, tmp_path):
         model = small_model()
         checkpoint = training.ExactCheckpoint(tmp_path, {}, [], False)

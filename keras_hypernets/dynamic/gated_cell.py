@@ -4,7 +4,14 @@ import keras
 from keras import ops
 
 from keras_hypernets.initializers import per_gate
-from keras_hypernets.validation import boolean, positive_integer, positive_number, rate
+from keras_hypernets.validation import (
+    boolean,
+    by_keras,
+    positive_integer,
+    positive_number,
+    rate,
+    seed_integer,
+)
 
 
 class GatedCell(keras.Layer):
@@ -121,23 +128,23 @@ class GatedCell(keras.Layer):
     ):
         super().__init__(**kwargs)
         self.units = positive_integer("units", units)
-        self.activation = keras.activations.get(activation)
-        self.recurrent_activation = keras.activations.get(recurrent_activation)
+        self.activation = by_keras("activation", activation)
+        self.recurrent_activation = by_keras("recurrent_activation", recurrent_activation)
         self.use_bias = boolean("use_bias", use_bias)
         self.layer_norm = boolean("layer_norm", layer_norm)
         self.layer_norm_epsilon = positive_number("layer_norm_epsilon", layer_norm_epsilon)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.kernel_initializer = by_keras("kernel_initializer", kernel_initializer)
+        self.recurrent_initializer = by_keras("recurrent_initializer", recurrent_initializer)
+        self.bias_initializer = by_keras("bias_initializer", bias_initializer)
+        self.kernel_regularizer = by_keras("kernel_regularizer", kernel_regularizer)
+        self.recurrent_regularizer = by_keras("recurrent_regularizer", recurrent_regularizer)
+        self.bias_regularizer = by_keras("bias_regularizer", bias_regularizer)
+        self.kernel_constraint = by_keras("kernel_constraint", kernel_constraint)
+        self.recurrent_constraint = by_keras("recurrent_constraint", recurrent_constraint)
+        self.bias_constraint = by_keras("bias_constraint", bias_constraint)
         self.recurrent_dropout = rate("recurrent_dropout", recurrent_dropout)
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = None if seed is None else seed_integer("seed", seed, 2**32)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     @property
     def state_size(self):

@@ -4,7 +4,16 @@ import keras
 from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
-from keras_hypernets.validation import positive_integer
+from keras_hypernets.validation import boolean, by_keras, positive_integer
+
+LOOP_OPTIONS = (
+    "return_sequences",
+    "return_state",
+    "go_backwards",
+    "stateful",
+    "unroll",
+    "zero_output_for_mask",
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -40,7 +49,7 @@ class GatedRNN(keras.layers.RNN):
         followed by the last states.
 
     Raises:
-        ValueError: if `cell` is no `GatedCell`, or `checkpoint_every` no positive integer.
+        ValueError: if `cell` is no `GatedCell`, or another argument is out of its range.
 
     Example:
 
@@ -52,6 +61,9 @@ class GatedRNN(keras.layers.RNN):
     def __init__(self, cell, checkpoint_every=None, **kwargs):
         if not isinstance(cell, GatedCell):
             raise ValueError(f"`cell` must be a GatedCell. Received: cell={cell!r}")
+        for name in LOOP_OPTIONS:
+            boolean(name, kwargs.get(name, False))
+        by_keras("activity_regularizer", kwargs.get("activity_regularizer"))
         super().__init__(cell, **kwargs)
         if checkpoint_every is not None:
             checkpoint_every = positive_integer("checkpoint_every", checkpoint_every)

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.weight_generation import WeightGeneration
-from keras_hypernets.validation import one_of, positive_integer, rate
+from keras_hypernets.validation import by_keras, one_of, positive_integer, rate
 
 
 class HyperCell(WeightGeneration, GatedCell):
@@ -58,20 +58,34 @@ class HyperCell(WeightGeneration, GatedCell):
     ):
         one_of("hyper_initializer", hyper_initializer, ("default", "paper"))
         usual = "orthogonal" if hyper_initializer == "paper" else "glorot_uniform"
-        super().__init__(units, kernel_initializer=kernel_initializer or usual, **kwargs)
+        if kernel_initializer is None:
+            kernel_initializer = usual
+        if hyper_kernel_initializer is None:
+            hyper_kernel_initializer = usual
+        super().__init__(units, kernel_initializer=kernel_initializer, **kwargs)
         self.hyper_units = positive_integer("hyper_units", hyper_units)
         self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
         self.weight_generation = one_of("weight_generation", weight_generation, ("scaling", "full"))
         self.hyper_initializer = hyper_initializer
-        self.hyper_kernel_initializer = keras.initializers.get(hyper_kernel_initializer or usual)
-        self.hyper_recurrent_initializer = keras.initializers.get(hyper_recurrent_initializer)
-        self.hyper_bias_initializer = keras.initializers.get(hyper_bias_initializer)
-        self.hyper_kernel_regularizer = keras.regularizers.get(hyper_kernel_regularizer)
-        self.hyper_recurrent_regularizer = keras.regularizers.get(hyper_recurrent_regularizer)
-        self.hyper_bias_regularizer = keras.regularizers.get(hyper_bias_regularizer)
-        self.hyper_kernel_constraint = keras.constraints.get(hyper_kernel_constraint)
-        self.hyper_recurrent_constraint = keras.constraints.get(hyper_recurrent_constraint)
-        self.hyper_bias_constraint = keras.constraints.get(hyper_bias_constraint)
+        self.hyper_kernel_initializer = by_keras(
+            "hyper_kernel_initializer", hyper_kernel_initializer
+        )
+        self.hyper_recurrent_initializer = by_keras(
+            "hyper_recurrent_initializer", hyper_recurrent_initializer
+        )
+        self.hyper_bias_initializer = by_keras("hyper_bias_initializer", hyper_bias_initializer)
+        self.hyper_kernel_regularizer = by_keras(
+            "hyper_kernel_regularizer", hyper_kernel_regularizer
+        )
+        self.hyper_recurrent_regularizer = by_keras(
+            "hyper_recurrent_regularizer", hyper_recurrent_regularizer
+        )
+        self.hyper_bias_regularizer = by_keras("hyper_bias_regularizer", hyper_bias_regularizer)
+        self.hyper_kernel_constraint = by_keras("hyper_kernel_constraint", hyper_kernel_constraint)
+        self.hyper_recurrent_constraint = by_keras(
+            "hyper_recurrent_constraint", hyper_recurrent_constraint
+        )
+        self.hyper_bias_constraint = by_keras("hyper_bias_constraint", hyper_bias_constraint)
         self.hyper_recurrent_dropout = rate("hyper_recurrent_dropout", hyper_recurrent_dropout)
 
     @property

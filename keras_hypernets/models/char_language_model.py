@@ -7,7 +7,7 @@ from keras_hypernets.dynamic.hyper_lstm import HyperLSTM
 from keras_hypernets.dynamic.hyper_simple_rnn import HyperSimpleRNN
 from keras_hypernets.dynamic.layer_norm_lstm import LayerNormLSTM
 from keras_hypernets.models.character_embedding import CharacterEmbedding
-from keras_hypernets.validation import one_of, positive_integer, rate, seed_integer
+from keras_hypernets.validation import boolean, one_of, positive_integer, rate, seed_integer
 
 # What decides how a model reads its text is not the user's to choose.
 FIXED_OPTIONS = ("go_backwards", "return_sequences", "return_state", "time_major", "unroll")
@@ -77,6 +77,8 @@ def char_language_model(
     layers = positive_integer("layers", layers)
     dropout = rate("dropout", dropout)
     rate("recurrent_dropout", cell_options.get("recurrent_dropout", 0.0))
+    if token_embedding_size is not None:
+        positive_integer("token_embedding_size", token_embedding_size)
     if batch_size is not None:
         batch_size = positive_integer("batch_size", batch_size)
     if seed is not None:
@@ -87,7 +89,7 @@ def char_language_model(
                 f"`{option}` is no option of a character language model. "
                 f"Received: {option}={cell_options[option]!r}"
             )
-    if stateful and batch_size is None:
+    if boolean("stateful", stateful) and batch_size is None:
         raise ValueError("`stateful=True` needs a fixed `batch_size`. Received: batch_size=None")
 
     def seeded(n):

@@ -66,25 +66,44 @@ class CharacterEmbedding(keras.Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.size or len(self.vocabulary))
 
-    def encode(self, text):
+    def encode(self, text, argument="text"):
         """Returns the ids of a text's characters as a NumPy array of int32.
 
+        Errors call the text by the name `argument`.
+
         Raises:
-            ValueError: if a character is not in the vocabulary.
+            ValueError: if `text` is no string or a character is not in the vocabulary.
         """
+        if not isinstance(text, str):
+            raise ValueError(f"`{argument}` must be a string. Received: {argument}={text!r}")
         ids = {character: n for n, character in enumerate(self.vocabulary)}
         unknown = sorted(set(text) - set(ids))
         if unknown:
             raise ValueError(
-                f"Every character must be in the model's vocabulary of {len(ids)}. "
+                f"Every character of `{argument}` must be in the vocabulary of {len(ids)}. "
                 f"Received: unknown {', '.join(map(repr, unknown[:5]))}"
                 + (", ..." if len(unknown) > 5 else "")
             )
         return np.fromiter((ids[character] for character in text), np.int32, len(text))
 
     def decode(self, ids):
-        """Returns the text of a sequence of ids."""
-        return "".join(self.vocabulary[int(n)] for n in ids)
+        """Returns the text of a sequence of ids.
+
+        Raises:
+            ValueError: if `ids` are no positions in the vocabulary.
+        """
+        numbers = np.asarray(ids)
+        known = numbers.size == 0 or numbers.dtype.kind in "iu"
+        if (
+            numbers.ndim != 1
+            or not known
+            or np.any((numbers < 0) | (numbers >= len(self.vocabulary)))
+        ):
+            raise ValueError(
+                f"`ids` must be a sequence of integers from 0 to {len(self.vocabulary) - 1}. "
+                f"Received: ids={ids!r}"
+            )
+        return "".join(self.vocabulary[n] for n in numbers)
 
     def get_config(self):
         return {**super().get_config(), "vocabulary": self.vocabulary, "size": self.size}

@@ -12,7 +12,7 @@ from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.recurrence.products import prepared_cell
 from keras_hypernets.models.character_embedding import CharacterEmbedding
 from keras_hypernets.models.gumbel_noise import gumbel_noise
-from keras_hypernets.validation import nonnegative_number, positive_integer, seed_integer
+from keras_hypernets.validation import integer, nonnegative_number, positive_integer, seed_integer
 
 
 def is_character_language_model(model: keras.Model) -> bool:
@@ -22,6 +22,8 @@ def is_character_language_model(model: keras.Model) -> bool:
     dropouts, and a Dense layer with a unit for each character. Layers of one input each, in a model
     of one input and one output, form nothing but a chain.
     """
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        return False
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     if len(layers) < 3 or len(model.inputs) != 1 or len(model.outputs) != 1:
         return False
@@ -70,6 +72,9 @@ def state_sizes(model: keras.Model) -> dict[str, int]:
 
 def initial_states(model: keras.Model, batch_size: int) -> list:
     """Returns the states before the first character, zeros, in the order of `state_sizes`."""
+    if not ops.is_tensor(batch_size):
+        rule = "an integer of at least 0"
+        batch_size = integer("batch_size", batch_size, rule, lambda value: 0 <= value < 2**31)
     return [
         state
         for layer in _recurrent_layers(model)
@@ -88,7 +93,14 @@ def run(model: keras.Model, ids: Any, states: list, mask: Any = None) -> tuple[A
 
     Returns:
         The logits `(batch, time, characters)` and the list of states after the window.
+
+    Raises:
+        ValueError: for a model of another kind, or ids, states or a mask of another shape or dtype.
     """
+    _check_array("ids", ids, "(batch, time)", "int", [2])
+    _check_states(model, states)
+    if mask is not None:
+        _check_array("mask", mask, "(batch, time)", "bool", [2])
 
     def read_all(layer, x, layer_states):
         reader = keras.layers.RNN(
@@ -102,6 +114,8 @@ def run(model: keras.Model, ids: Any, states: list, mask: Any = None) -> tuple[A
 
 def step(model: keras.Model, ids: Any, states: list) -> tuple[Any, list]:
     """Reads one character of each text, ids `(batch,)`; otherwise as `run`."""
+    _check_array("ids", ids, "(batch,)", "int", [1])
+    _check_states(model, states)
     return _chain(model, ids, states, lambda layer, x, s: layer.cell(x, s))
 
 
@@ -154,7 +168,16 @@ def sample(logits: Any, temperature: Any, seed: Any, position: Any) -> Any:
 
     By the Gumbel trick: argmax of logits + temperature * noise; a temperature of 0 takes the most
     likely character.
+
+    Raises:
+        ValueError: for numbers out of their range; those in tensors are not looked at.
     """
+    if not ops.is_tensor(temperature):
+        nonnegative_number("temperature", temperature)
+    for name, number in (("seed", seed), ("position", position)):
+        if not ops.is_tensor(number):
+            seed_integer(name, number)
+    _check_array("logits", logits, "(..., characters)", "float", range(1, 10))
     logits = ops.cast(logits, "float32")
     noise = gumbel_noise(ops.shape(logits), seed, position)
     return ops.cast(ops.argmax(logits + temperature * noise, axis=-1), "int32")
@@ -235,7 +258,7 @@ def generate(
     temperature = nonnegative_number("temperature", temperature)
     seed = seed_integer("seed", seed)
 
-    encoded = [embedding.encode(text) for text in prompts]
+    encoded = [embedding.encode(text, "prompt") for text in prompts]
     ids = np.zeros((len(prompts), _power_of_two(max(map(len, encoded)))), np.int32)
     for row, text in zip(ids, encoded, strict=True):
         row[: len(text)] = text
@@ -279,7 +302,27 @@ def _power_of_two(size):
 
 
 def _recurrent_layers(model):
+    embedding_of(model)  # raises for a model of another kind
     return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
+
+
+def _check_array(name, value, layout, kind, ranks):
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is None or len(shape) not in ranks or kind not in str(dtype):
+        raise ValueError(
+            f"`{name}` must be an array {layout} of {kind}. Received: {name}={value!r}"
+        )
+
+
+def _check_states(model, states):
+    sizes = state_sizes(model)
+    listed = states if isinstance(states, (list, tuple)) else []
+    shapes = [tuple(getattr(state, "shape", ())) for state in listed]
+    if [shape[1:] for shape in shapes] != [(size,) for size in sizes.values()]:
+        raise ValueError(
+            f"`states` must be {len(sizes)} arrays (batch, size) with the sizes {sizes}. "
+            f"Received: shapes {shapes or repr(states)}"
+        )
 
 
 def _chain(model, x, states, recur):

@@ -91,7 +91,7 @@ class HyperConv2D(GeneratedKernelLayer):
         self.padding = one_of("padding", str(padding).lower(), ("valid", "same"))
         self.data_format = one_of(
             "data_format",
-            data_format or keras.config.image_data_format(),
+            keras.config.image_data_format() if data_format is None else data_format,
             ("channels_last", "channels_first"),
         )
         self.dilation_rate = _pair("dilation_rate", dilation_rate)

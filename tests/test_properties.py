@@ -1,0 +1,689 @@
+"""Random configurations against the equations, and random bad arguments to everything public.
+
+`make test` takes 50 examples of each, always the same; `make test-slow` takes 500 new ones.
+"""
+
+import json
+import math
+import numbers
+import os
+import re
+
+import keras
+import numpy as np
+import numpy_reference as reference
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import keras_hypernets
+from keras_hypernets import converters, export, initializers, models, plots
+
+common = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+}
+settings.register_profile("quick", max_examples=50, derandomize=True, **common)
+settings.register_profile("thorough", max_examples=500, print_blob=True, **common)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def randomise(layer, rng):
+    """Random values for every weight, set in the layer and returned by name."""
+    values = {}
+    for weight in layer.weights:
+        value = 0.7 * rng.normal(size=tuple(weight.shape))
+        if weight.name.endswith("gamma"):
+            value = 1.0 + 0.3 * value
+        weight.assign(value)
+        values[weight.name] = value
+    return values
+
+
+def copy_of(layer, input_shape):
+    """A layer made from the configuration, as it is in a file, with the same weights."""
+    config = layer.get_config()
+    copy = type(layer).from_config(json.loads(json.dumps(config)))
+    assert copy.get_config() == config
+    copy.build(input_shape)
+    copy.set_weights(layer.get_weights())
+    return copy
+
+
+def as_numpy(outputs):
+    return [keras.ops.convert_to_numpy(one) for one in keras.tree.flatten(outputs)]
+
+
+def assert_close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9)
+
+
+# Recurrent layers, with all options of the loop
+
+ACTIVATIONS = {
+    "tanh": np.tanh,
+    "linear": lambda x: x,
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "relu": lambda x: np.maximum(x, 0),
+}
+GATES = {"sigmoid": reference.sigmoid, "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1)}
+RECURRENT = {  # step of the reference, names of the states
+    "HyperLSTM": (reference.hyper_lstm_step, ("units", "units", "hyper_units", "hyper_units")),
+    "HyperGRU": (reference.hyper_gru_step, ("units", "hyper_units")),
+    "HyperSimpleRNN": (reference.hyper_simple_rnn_step, ("units", "hyper_units")),
+    "LayerNormLSTM": (reference.lstm_step, ("units", "units")),
+}
+
+
+def recurrent_options(name):
+    """Strategy for the arguments of a recurrent layer."""
+    hyper, lstm = name.startswith("Hyper"), name.endswith("LSTM")
+    rate, flag = st.floats(0, 0.9), st.booleans()
+    initializer = st.sampled_from(["zeros", "ones", "random_normal"])  # cheap: values are replaced
+    options = {
+        "units": st.integers(1, 6),
+        "layer_norm": flag,
+        "layer_norm_epsilon": st.floats(1e-4, 1),
+        "activation": st.sampled_from([*ACTIVATIONS]),
+        "use_bias": flag,
+        "kernel_initializer": initializer,
+        "recurrent_initializer": initializer,
+        "recurrent_regularizer": st.sampled_from([None, "l1", "l2"]),
+        "bias_constraint": st.sampled_from([None, "unit_norm"]),
+        "dropout": rate,
+        "seed": st.none() | st.integers(-(2**31), 2**31 - 1),
+        "return_sequences": flag,
+        "return_state": flag,
+        "go_backwards": flag,
+        "unroll": flag,
+        "zero_output_for_mask": flag,
+        "checkpoint_every": st.none() | st.integers(1, 9),
+    }
+    if hyper:
+        options |= {
+            "hyper_units": st.integers(1, 5),
+            "embedding_dim": st.integers(1, 4),
+            "weight_generation": st.sampled_from(["scaling", "full"]),
+            "hyper_initializer": st.sampled_from(["default", "paper"]),
+            "hyper_kernel_initializer": initializer,
+            "hyper_recurrent_initializer": initializer,
+        }
+    if lstm:
+        options["forget_bias"] = st.floats(-2, 2)
+    if name != "HyperSimpleRNN":
+        options |= {"recurrent_activation": st.sampled_from([*GATES]), "recurrent_dropout": rate}
+    # Keras 3.15 forgets to turn the mask around for the zeros of an unrolled loop.
+    keras_is_wrong = ("unroll", "go_backwards", "zero_output_for_mask")
+    return st.fixed_dictionaries(options).filter(
+        lambda drawn: not all(map(drawn.get, keras_is_wrong))
+    )
+
+
+def settings_of_reference(options):
+    return reference.Settings(
+        weight_generation=options.get("weight_generation", ""),
+        layer_norm_epsilon=options["layer_norm_epsilon"],
+        forget_bias=options.get("forget_bias", 0.0),
+        activation=ACTIVATIONS[options["activation"]],
+        recurrent_activation=GATES[options.get("recurrent_activation", "sigmoid")],
+    )
+
+
+def run_reference(step, x, mask, states, weights, options):
+    """One sequence after the other: masked steps are left out, and then repeat the last output."""
+    if options["go_backwards"]:
+        x, mask = x[:, ::-1], mask[:, ::-1]
+    outputs, finals = np.zeros((*x.shape[:2], options["units"])), [np.copy(s) for s in states]
+    for n, kept in enumerate(mask):
+        if kept.any():
+            first = [state[n : n + 1] for state in states]
+            y, last, _ = reference.run(
+                step, x[n : n + 1, kept], first, weights, settings_of_reference(options)
+            )
+            outputs[n, kept] = y[0]
+            for final, state in zip(finals, last, strict=True):
+                final[n] = state[0]
+        for t in range(1, len(kept)):
+            if not kept[t] and not options["zero_output_for_mask"]:
+                outputs[n, t] = outputs[n, t - 1]
+    outputs = outputs if options["return_sequences"] else outputs[:, -1]
+    return [outputs, *finals] if options["return_state"] else [outputs]
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+@given(data=st.data())
+def test_recurrent_layers(name, data):
+    step, sizes = RECURRENT[name]
+    options = data.draw(recurrent_options(name))
+    batch, time, features = data.draw(st.tuples(*[st.integers(1, n) for n in (3, 3, 4)]))
+    masked, stated = data.draw(st.booleans()), data.draw(st.booleans())
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    x = rng.normal(size=(batch, time, features))
+    mask = rng.random((batch, time)) < 0.6 if masked else np.ones((batch, time), bool)
+    states = [stated * rng.normal(size=(batch, options[size])) for size in sizes]
+
+    layer = getattr(keras_hypernets, name)(dtype="float64", **options)
+    layer.build(x.shape)
+    weights = randomise(layer, rng)
+    expected = run_reference(step, x, mask, states, weights, options)
+    call = {"mask": mask} if masked else {}
+    if stated:
+        call["initial_state"] = [keras.ops.convert_to_tensor(state) for state in states]
+    actual, of_copy = (as_numpy(one(x, **call)) for one in (layer, copy_of(layer, x.shape)))
+    for a, b, e in zip(actual, of_copy, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert_close(a, e)
+
+
+# Layers with generated kernels
+
+
+def reference_kernel(weights, tile_shape, embedding, kernel_shape):
+    """Eq. 2 and 3: one input channel of one tile after the other."""
+    *window, tile_in, tile_out = tile_shape
+    rows, columns = kernel_shape[-2] // tile_in, kernel_shape[-1] // tile_out
+    kernel = np.zeros(kernel_shape)
+    for n, z in enumerate(embedding):
+        row, column = divmod(n, columns)
+        assert row < rows
+        for i in range(tile_in):
+            a = weights["projection_kernel"][:, i].T @ z + weights["projection_bias"][i]
+            k = weights["output_kernel"].T @ a + weights["output_bias"]
+            outputs = slice(column * tile_out, (column + 1) * tile_out)
+            kernel[..., row * tile_in + i, outputs] = k.reshape(*window, tile_out)
+    return kernel
+
+
+def reference_convolution(x, kernel, strides, padding, dilation, groups):
+    """Every output pixel by itself, from the pixels of its window."""
+    extents = [(size - 1) * step + 1 for size, step in zip(kernel.shape, dilation, strict=False)]
+    axes = []
+    for size, extent, stride in zip(x.shape[1:3], extents, strides, strict=True):
+        count = -(-size // stride) if padding == "same" else (size - extent) // stride + 1
+        total = max((count - 1) * stride + extent - size, 0) if padding == "same" else 0
+        axes.append((count, (total // 2, total - total // 2)))
+    x = np.pad(x, ((0, 0), axes[0][1], axes[1][1], (0, 0)))
+    inputs, outputs = kernel.shape[2], kernel.shape[3] // groups
+    result = np.zeros((len(x), axes[0][0], axes[1][0], kernel.shape[3]))
+    for row, column, group in np.ndindex(axes[0][0], axes[1][0], groups):
+        top, left = row * strides[0], column * strides[1]
+        window = x[:, top : top + extents[0] : dilation[0], left : left + extents[1] : dilation[1]][
+            ..., group * inputs : (group + 1) * inputs
+        ]
+        part = slice(group * outputs, (group + 1) * outputs)
+        result[:, row, column, part] = np.einsum("bhwi,hwio->bo", window, kernel[..., part])
+    return result
+
+
+@st.composite
+def generators(draw, window):
+    """A generator, or the arguments for one of the layer's own; and the tiles of its kernel."""
+    sizes = st.integers(1, 3)
+    own = draw(st.booleans())
+    tile = (*window, draw(sizes), draw(sizes))
+    grid = (1, 1) if own else (draw(sizes), draw(sizes))
+    options = {
+        "embedding_dim": draw(st.integers(1, 4)),
+        "hidden_units": draw(st.none() | st.integers(1, 5)),
+    }
+    if not own:
+        initializer = draw(st.sampled_from(["hyperfan_in", "hyperfan_out", "notebook"]))
+        options["generator"] = keras_hypernets.KernelGenerator(
+            tile, initializer=initializer, dtype="float64", **options
+        )
+    return options, tile, grid
+
+
+def check_generated(layer, tile, kernel_shape, x, compute, activation, rng):
+    layer.build(x.shape)
+    randomise(layer, rng)
+    weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in layer.weights}
+    kernel = reference_kernel(weights, tile, weights["embedding"], kernel_shape)
+    assert_close(layer.kernel, kernel)
+    actual = keras.ops.convert_to_numpy(layer(x))
+    expected = ACTIVATIONS[activation](compute(x, kernel) + weights.get("bias", 0.0))
+    assert_close(actual, expected)
+    assert actual.shape == tuple(layer.compute_output_shape(x.shape))
+    np.testing.assert_array_equal(copy_of(layer, x.shape)(x), actual)
+
+
+@given(data=st.data())
+def test_hyper_dense(data):
+    options, tile, grid = data.draw(generators(()))
+    inputs, units = (size * count for size, count in zip(tile, grid, strict=True))
+    activation, use_bias = data.draw(st.sampled_from([*ACTIVATIONS])), data.draw(st.booleans())
+    layer = keras_hypernets.HyperDense(
+        units, activation=activation, use_bias=use_bias, dtype="float64", **options
+    )
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    x = rng.normal(size=(*data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=2)), inputs))
+    check_generated(layer, tile, (inputs, units), x, np.matmul, activation, rng)
+
+
+@given(data=st.data())
+def test_hyper_conv2d(data):
+    pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    window, padding = data.draw(pairs), data.draw(st.sampled_from(["same", "valid"]))
+    strides, dilation = data.draw(st.tuples(pairs, st.just((1, 1))) | st.tuples(st.just(1), pairs))
+    strides = (1, 1) if strides == 1 else strides
+    options, tile, grid = data.draw(generators(window))
+    inputs, filters = tile[-2] * grid[0], tile[-1] * grid[1]
+    groups = data.draw(st.sampled_from([n for n in (1, 2, 3) if filters % n == 0]))
+    extents = [(size - 1) * step + 1 for size, step in zip(window, dilation, strict=True)]
+    sizes = [data.draw(st.integers(extent, extent + 4)) for extent in extents]
+    activation, use_bias = data.draw(st.sampled_from([*ACTIVATIONS])), data.draw(st.booleans())
+    layer = keras_hypernets.HyperConv2D(
+        filters,
+        window,
+        strides=strides,
+        padding=padding,
+        dilation_rate=dilation,
+        groups=groups,
+        activation=activation,
+        use_bias=use_bias,
+        dtype="float64",
+        **options,
+    )
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    x = rng.normal(size=(data.draw(st.integers(1, 2)), *sizes, inputs * groups))
+
+    def convolve(x, kernel):
+        return reference_convolution(x, kernel, strides, padding, dilation, groups)
+
+    check_generated(layer, tile, (*window, inputs, filters), x, convolve, activation, rng)
+
+
+@given(data=st.data())
+def test_kernel_bank(data):
+    options, tile, _ = data.draw(generators(data.draw(st.sampled_from([(), (2, 3)]))))
+    generator = options.pop("generator", None) or keras_hypernets.KernelGenerator(
+        tile, dtype="float64", **options
+    )
+    grids = data.draw(st.lists(st.tuples(*[st.integers(1, 3)] * 2), min_size=1, max_size=3))
+    shapes = {
+        str(n): (*tile[:-2], tile[-2] * rows, tile[-1] * columns)
+        for n, (rows, columns) in enumerate(grids)
+    }
+    bank = keras_hypernets.KernelBank(generator, shapes, dtype="float64")
+    bank.build((None, 1))
+    randomise(bank, np.random.default_rng(data.draw(st.integers(0, 99))))
+    weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in bank.weights}
+    first, copied = 0, copy_of(bank, (None, 1)).kernels
+    for (name, kernel), (rows, columns) in zip(bank.kernels.items(), grids, strict=True):
+        embedding = weights["embedding"][first : first + rows * columns]
+        assert_close(kernel, reference_kernel(weights, tile, embedding, shapes[name]))
+        np.testing.assert_array_equal(copied[name], kernel)
+        first += rows * columns
+    assert first == len(weights["embedding"])
+
+
+# Bad arguments: each argument of each callable with what it allows
+
+
+def integer(least, end=2**31):
+    return lambda v: (
+        isinstance(v, numbers.Integral) and not isinstance(v, bool) and least <= v < end
+    )
+
+
+def number(allowed=lambda v: True):
+    def allows(v):
+        if not isinstance(v, numbers.Real) or isinstance(v, bool):
+            return False
+        try:
+            return math.isfinite(v) and allowed(v)
+        except OverflowError:
+            return False
+
+    return allows
+
+
+def or_none(allows):
+    return lambda v: v is None or allows(v)
+
+
+def names(*known):
+    return lambda v: isinstance(v, str) and v in known
+
+
+def listed(allows, *lengths):
+    return lambda v: isinstance(v, (list, tuple)) and len(v) in lengths and all(map(allows, v))
+
+
+def nothing(v):
+    return False
+
+
+def is_none(v):
+    return v is None
+
+
+def is_flag(v):
+    return isinstance(v, bool)
+
+
+def is_text(v):
+    """A text in the letters of `letters()`."""
+    return isinstance(v, str) and v != "" and set(v) <= {"a", "b"}
+
+
+def is_path(v):
+    return isinstance(v, str) and v != "" and "\0" not in v
+
+
+size, rate, seed = integer(1), number(lambda v: 0 <= v < 1), integer(-(2**31), 2**32)
+shape_of_kernel, pair = listed(size, 2, 4), lambda v: size(v) or listed(size, 2)(v)
+CELL = {
+    "units": size,
+    "activation": is_none,
+    "recurrent_activation": is_none,
+    "use_bias": is_flag,
+    "layer_norm": is_flag,
+    "layer_norm_epsilon": number(lambda v: v > 0),
+    "kernel_initializer": nothing,
+    "recurrent_initializer": nothing,
+    "bias_initializer": nothing,
+    "kernel_regularizer": is_none,
+    "recurrent_regularizer": is_none,
+    "bias_regularizer": is_none,
+    "kernel_constraint": is_none,
+    "recurrent_constraint": is_none,
+    "bias_constraint": is_none,
+    "recurrent_dropout": rate,
+    "seed": or_none(seed),
+}
+HYPER_CELL = {
+    **CELL,
+    "hyper_units": size,
+    "embedding_dim": size,
+    "weight_generation": names("scaling", "full"),
+    "hyper_initializer": names("default", "paper"),
+    "kernel_initializer": is_none,
+    "hyper_kernel_initializer": is_none,
+    "hyper_recurrent_initializer": nothing,
+    "hyper_bias_initializer": nothing,
+    "hyper_kernel_regularizer": is_none,
+    "hyper_recurrent_regularizer": is_none,
+    "hyper_bias_regularizer": is_none,
+    "hyper_kernel_constraint": is_none,
+    "hyper_recurrent_constraint": is_none,
+    "hyper_bias_constraint": is_none,
+    "hyper_recurrent_dropout": rate,
+}
+SIMPLE_CELL = HYPER_CELL | {
+    name: number(lambda v: v == 0) for name in ("recurrent_dropout", "hyper_recurrent_dropout")
+}
+LSTM = {"forget_bias": number()}
+LOOP = {
+    "return_sequences": is_flag,
+    "return_state": is_flag,
+    "go_backwards": is_flag,
+    "stateful": is_flag,
+    "unroll": is_flag,
+    "zero_output_for_mask": is_flag,
+    "checkpoint_every": or_none(size),
+    "activity_regularizer": is_none,
+}
+LAYER = {"units": size, **LOOP, "dropout": rate}  # all others are the cell's
+HYPER_LAYER = {**LAYER, "hyper_units": size, "embedding_dim": size}
+GENERATED = {
+    "generator": is_none,
+    "embedding_dim": size,
+    "hidden_units": or_none(size),
+    "activation": is_none,
+    "use_bias": is_flag,
+    "bias_initializer": nothing,
+    "bias_regularizer": is_none,
+    "bias_constraint": is_none,
+    "kernel_regularizer": is_none,
+}
+
+
+def image_shape(dynamic):
+    side = or_none(integer(4)) if dynamic else integer(4)
+    return lambda v: listed(lambda n: True, 3)(v) and side(v[0]) and side(v[1]) and size(v[2])
+
+
+# name: (callable, arguments that make it work, what each argument allows)
+CALLABLES = {
+    "GatedCell": (keras_hypernets.GatedCell, {"units": 2}, CELL),
+    "LayerNormLSTMCell": (keras_hypernets.LayerNormLSTMCell, {"units": 2}, CELL | LSTM),
+    "HyperLSTMCell": (keras_hypernets.HyperLSTMCell, {"units": 2}, HYPER_CELL | LSTM),
+    "HyperGRUCell": (keras_hypernets.HyperGRUCell, {"units": 2}, HYPER_CELL),
+    "HyperSimpleRNNCell": (keras_hypernets.HyperSimpleRNNCell, {"units": 2}, SIMPLE_CELL),
+    "LayerNormLSTM": (keras_hypernets.LayerNormLSTM, {"units": 2}, LAYER),
+    "HyperLSTM": (keras_hypernets.HyperLSTM, {"units": 2}, HYPER_LAYER),
+    "HyperGRU": (keras_hypernets.HyperGRU, {"units": 2}, HYPER_LAYER),
+    "HyperSimpleRNN": (keras_hypernets.HyperSimpleRNN, {"units": 2}, HYPER_LAYER),
+    "GatedRNN": (
+        lambda **given: keras_hypernets.GatedRNN(
+            **{"cell": keras_hypernets.LayerNormLSTMCell(2), **given}
+        ),
+        {},
+        {"cell": nothing, **LOOP},
+    ),
+    "KernelGenerator": (
+        keras_hypernets.KernelGenerator,
+        {"tile_shape": (2, 2)},
+        {
+            "tile_shape": shape_of_kernel,
+            "embedding_dim": size,
+            "hidden_units": or_none(size),
+            "initializer": names("hyperfan_in", "hyperfan_out", "notebook"),
+        },
+    ),
+    "KernelBank": (
+        lambda **given: keras_hypernets.KernelBank(
+            **{"generator": keras_hypernets.KernelGenerator((2, 2)), **given}
+        ),
+        {"kernel_shapes": {"a": (2, 2)}},
+        {"generator": nothing, "kernel_shapes": nothing, "kernel_regularizer": is_none},
+    ),
+    "HyperDense": (keras_hypernets.HyperDense, {"units": 2}, {"units": size, **GENERATED}),
+    "HyperConv2D": (
+        keras_hypernets.HyperConv2D,
+        {"filters": 2, "kernel_size": 3},
+        {
+            "filters": size,
+            "kernel_size": pair,
+            "strides": pair,
+            "padding": lambda v: isinstance(v, str) and v.lower() in ("same", "valid"),
+            "data_format": or_none(names("channels_last", "channels_first")),
+            "dilation_rate": pair,
+            "groups": integer(1, 3),
+            **GENERATED,
+        },
+    ),
+    "GateOrthogonal": (
+        initializers.GateOrthogonal,
+        {},
+        {"gain": number(), "seed": or_none(seed)},
+    ),
+    "per_gate": (initializers.per_gate, {"initializer": np.zeros}, {"initializer": nothing}),
+    "CharacterEmbedding": (
+        models.CharacterEmbedding,
+        {"vocabulary": "ab"},
+        {
+            "vocabulary": lambda v: isinstance(v, str) and len(v) == len(set(v)) >= 2,
+            "size": or_none(size),
+        },
+    ),
+    "char_language_model": (
+        models.char_language_model,
+        {"vocabulary": "ab", "units": 2},
+        {
+            "vocabulary": lambda v: isinstance(v, str) and len(v) == len(set(v)) >= 2,
+            "units": size,
+            "layers": size,
+            "cell": names("hyper_lstm", "hyper_gru", "hyper_simple_rnn", "layer_norm_lstm", "lstm"),
+            "token_embedding_size": or_none(size),
+            "dropout": rate,
+            "batch_size": or_none(size),
+            "stateful": is_flag,
+            "seed": or_none(integer(-(2**31))),
+            "hyper_units": size,
+            "layer_norm": is_flag,
+            "kernel_regularizer": is_none,
+            "recurrent_dropout": rate,
+        },
+    ),
+    "hyper_cnn": (
+        models.hyper_cnn,
+        {},
+        {"hyper": is_flag, "input_shape": image_shape(False), "classes": size},
+    ),
+    "hyper_resnet": (
+        models.hyper_resnet,
+        {"depth": 10, "width": 1},
+        {
+            "depth": lambda v: integer(10)(v) and v % 6 == 4,
+            "width": size,
+            "hyper": is_flag,
+            "input_shape": image_shape(True),
+            "classes": size,
+            "shortcut": names("projection", "pad"),
+            "conv_bias": is_flag,
+            "stem_norm": is_flag,
+            "embedding_dim": size,
+            "tile_size": lambda v: integer(1)(v) and 16 % v == 0,
+            "kernel_regularizer": is_none,
+            "synchronized": is_flag,
+        },
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def callables_with_a_model(tmp_path_factory):
+    """As `CALLABLES`, for what needs a character language model of the letters a and b."""
+    model = models.char_language_model("ab", units=2, hyper_units=2, embedding_dim=2)
+    states = [np.zeros((1, n), "float32") for n in models.state_sizes(model).values()]
+    ids, logits = np.zeros((1, 3), "int32"), np.zeros((1, 2), "float32")
+    embedding = model.get_layer("embedding")
+    cell, plain = keras_hypernets.LayerNormLSTMCell(2, layer_norm=False), keras.layers.LSTM(2)
+    cell.build((None, 1)), plain.build((None, None, 1))
+    of_step = {"model": nothing, "ids": nothing, "states": nothing}
+    prompt = {
+        "prompt": lambda v: (
+            is_text(v) or (isinstance(v, (list, tuple)) and len(v) > 0 and all(map(is_text, v)))
+        )
+    }
+    path = tmp_path_factory.mktemp("export") / "model"
+    return {
+        "encode": (embedding.encode, {}, {"text": lambda v: v == "" or is_text(v)}),
+        "decode": (
+            embedding.decode,
+            {},
+            {"ids": lambda v: isinstance(v, (list, tuple, str)) and all(map(integer(0, 2), v))},
+        ),
+        "state_sizes": (models.state_sizes, {}, {"model": nothing}),
+        "initial_states": (
+            models.initial_states,
+            {"model": model, "batch_size": 1},
+            {"model": nothing, "batch_size": integer(0)},
+        ),
+        "run": (
+            models.run,
+            {"model": model, "ids": ids, "states": states},
+            {**of_step, "mask": is_none},
+        ),
+        "step": (models.step, {"model": model, "ids": ids[:, 0], "states": states}, of_step),
+        "with_states": (models.with_states, {}, {"model": nothing}),
+        "sample": (
+            models.sample,
+            {"logits": logits, "temperature": 1.0, "seed": 0, "position": 0},
+            {
+                "logits": nothing,
+                "temperature": number(lambda v: v >= 0),
+                "seed": integer(-(2**31)),
+                "position": integer(-(2**31)),
+            },
+        ),
+        "generate": (
+            models.generate,
+            {"model": model, "prompt": "ab", "length": 2},
+            {
+                "model": nothing,
+                **prompt,
+                "length": size,
+                "temperature": number(lambda v: v >= 0),
+                "seed": integer(-(2**31)),
+            },
+        ),
+        "export_saved_model": (
+            export.export_saved_model,
+            {"model": model, "path": path},
+            {"model": nothing, "path": is_path},
+        ),
+        "bake": (export.bake, {}, {"model": nothing}),
+        "plot_filters": (
+            plots.plot_filters,
+            {"model_or_kernel": np.ones((1, 1, 1, 1))},
+            {"model_or_kernel": nothing, "channels": size},
+        ),
+        "load_keras_lstm": (
+            converters.load_keras_lstm,
+            {"cell": cell, "layer": plain},
+            {"cell": nothing, "layer": nothing},
+        ),
+        "load_supercell_checkpoint": (
+            converters.load_supercell_checkpoint,
+            {"cell": cell, "checkpoint": str(path), "scope": "rnn"},
+            {"cell": nothing, "checkpoint": nothing, "scope": lambda v: isinstance(v, str)},
+        ),
+    }
+
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 20),
+    st.integers(),
+    st.sampled_from([2**31, 2**32, 2**63, 2**64, 10**400, -(2**31) - 1, -(10**400)]),
+    st.floats(),
+    st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 1.0, 1e308]),
+    st.text(max_size=3),
+    st.binary(max_size=3),
+    st.complex_numbers(),
+    st.builds(object),
+)
+values = st.one_of(
+    scalars,
+    st.lists(scalars, max_size=4),
+    st.lists(st.integers(-1, 9), max_size=5).map(tuple),
+    st.dictionaries(st.text(max_size=3), scalars, max_size=2),
+)
+
+
+def check_bad_value(callable_, working, allowed, value):
+    for argument, allows in allowed.items():
+        if not allows(value):
+            with pytest.raises((ValueError, TypeError)) as caught:
+                callable_(**{**working, argument: value})
+            assert re.search(rf"\b{argument}\b", str(caught.value)), (argument, caught.value)
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+@given(value=values)
+def test_bad_arguments_are_named(name, value):
+    check_bad_value(*CALLABLES[name], value)
+
+
+@given(value=values)
+def test_bad_arguments_are_named_by_what_takes_a_model(callables_with_a_model, value):
+    for callable_, working, allowed in callables_with_a_model.values():
+        check_bad_value(callable_, working, allowed, value)
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_good_arguments(name):
+    """Or all arguments were bad."""
+    callable_, working, _ = CALLABLES[name]
+    assert callable_(**working) is not None
+
+
+def test_everything_public_is_tried(callables_with_a_model):
+    kinds = {"__version__", "converters", "export", "initializers", "models", "plots"}
+    public = {*keras_hypernets.__all__, *models.__all__, *export.__all__} - kinds
+    assert public <= {*CALLABLES, *callables_with_a_model}
