@@ -1,4 +1,4 @@
-# The two commands of the README; both set up all they need in .venv.
+# The commands of the README; all set up what they need in .venv.
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
 test: lint
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 15
 
 # PyTorch's own index has it without the libraries for GPUs, which the check does not need.
 test-backends: $(VENV)/installed
@@ -20,7 +20,8 @@ test-backends: $(VENV)/installed
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 			--extra-index-url https://download.pytorch.org/whl/cpu \
 			--editable ".[examples,test,$$backend]" && \
-		KERAS_BACKEND=$$backend $(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/compatibility || exit 1; \
+		KERAS_BACKEND=$$backend $(BIN)/python -m pytest --numprocesses 2 --dist worksteal \
+			tests/compatibility || exit 1; \
 	done
 
 test-slow: $(VENV)/installed

@@ -26,6 +26,9 @@ class GatedRNN(keras.layers.RNN):
     with `unroll=True`, in eager TensorFlow, on PyTorch, and for a cell with a `call` or `noise` of
     its own or another dtype than the layer, it is Keras' own loop that runs.
 
+    On TensorFlow the loop is compiled by XLA by itself, in parts that run at the same time: leave
+    `jit_compile` of a model on a CPU at its default, which is off there.
+
     Two things differ. On TensorFlow, gradients taken in training cannot be differentiated again (an
     error says so); on JAX they can, but not in forward mode. And dropout masks have one seed per
     call and step: their values are others than Keras' loop would draw, their statistics the same.
