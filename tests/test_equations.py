@@ -7,6 +7,7 @@ import numpy as np
 import numpy_reference as reference
 import tensorflow as tf
 from absl.testing import parameterized
+from random_weights import randomize
 
 import keras_hypernets
 
@@ -95,18 +96,6 @@ def expected_shapes(kind, generation, layer_norm, use_bias):
             if "LSTM" in name:
                 shapes |= {f"{prefix}cell_gamma": (units,), f"{prefix}cell_beta": (units,)}
     return {k: v for k, v in shapes.items() if use_bias or k not in ("bias", "hyper_bias")}
-
-
-def randomise(cell, rng):
-    """Random values for every weight, set in the cell and returned by name."""
-    values = {}
-    for weight in cell.weights:
-        value = 0.7 * rng.normal(size=tuple(weight.shape))
-        if weight.name.endswith("gamma"):
-            value = 1.0 + 0.3 * value
-        weight.assign(value)
-        values[weight.name] = value
-    return values
 
 
 def complex_step(function, arrays, name, direction):
@@ -220,7 +209,7 @@ class EquationsTest(tf.test.TestCase, parameterized.TestCase):
     def prepare(self, kind, generation, layer_norm, use_bias):
         rng = np.random.default_rng(7)
         cell = make_cell(kind, generation, layer_norm, use_bias)
-        weights = randomise(cell, rng)
+        weights = randomize(cell, rng, 0.7)
         inputs = rng.normal(size=(BATCH, TIME, N_IN))
         states = [rng.normal(size=(BATCH, size)) for size in kind[2]]
         return cell, weights, inputs, states, rng
@@ -313,7 +302,7 @@ class EquationsTest(tf.test.TestCase, parameterized.TestCase):
             settings["recurrent_activation"] = lambda x: np.clip(x / 6.0 + 0.5, 0.0, 1.0)
         rng = np.random.default_rng(3)
         cell = make_cell(kind, generation, True, True, **options)
-        weights = randomise(cell, rng)
+        weights = randomize(cell, rng, 0.7)
         inputs = rng.normal(size=(BATCH, TIME, N_IN))
         zeros = [np.zeros((BATCH, size)) for size in kind[2]]
         expected, _, _ = reference.run(
@@ -338,7 +327,7 @@ class EquationsTest(tf.test.TestCase, parameterized.TestCase):
             options["hyper_recurrent_dropout"] = rate
             generation = "scaling"
         cell = make_cell(kind, generation, True, True, **options)
-        weights = randomise(cell, rng)
+        weights = randomize(cell, rng, 0.7)
         inputs = rng.normal(size=(batch, 1, N_IN))
         states = [rng.normal(size=(batch, size)) for size in kind[2]]
         layer = keras.layers.RNN(cell, return_state=True, dtype="float64")

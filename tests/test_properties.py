@@ -15,6 +15,7 @@ import numpy_reference as reference
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from random_weights import randomize
 
 import keras_hypernets
 from keras_hypernets import converters, export, initializers, models, plots
@@ -27,18 +28,6 @@ common = {
 settings.register_profile("quick", max_examples=50, derandomize=True, **common)
 settings.register_profile("thorough", max_examples=500, print_blob=True, **common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
-
-
-def randomise(layer, rng):
-    """Random values for every weight, set in the layer and returned by name."""
-    values = {}
-    for weight in layer.weights:
-        value = 0.7 * rng.normal(size=tuple(weight.shape))
-        if weight.name.endswith("gamma"):
-            value = 1.0 + 0.3 * value
-        weight.assign(value)
-        values[weight.name] = value
-    return values
 
 
 def copy_of(layer, input_shape):
@@ -165,7 +154,7 @@ def test_recurrent_layers(name, data):
 
     layer = getattr(keras_hypernets, name)(dtype="float64", **options)
     layer.build(x.shape)
-    weights = randomise(layer, rng)
+    weights = randomize(layer, rng, 0.7)
     expected = run_reference(step, x, mask, states, weights, options)
     call = {"mask": mask} if masked else {}
     if stated:
@@ -237,7 +226,7 @@ def generators(draw, window):
 
 def check_generated(layer, tile, kernel_shape, x, compute, activation, rng):
     layer.build(x.shape)
-    randomise(layer, rng)
+    randomize(layer, rng, 0.7)
     weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in layer.weights}
     kernel = reference_kernel(weights, tile, weights["embedding"], kernel_shape)
     assert_close(layer.kernel, kernel)
@@ -307,7 +296,7 @@ def test_kernel_bank(data):
     }
     bank = keras_hypernets.KernelBank(generator, shapes, dtype="float64")
     bank.build((None, 1))
-    randomise(bank, np.random.default_rng(data.draw(st.integers(0, 99))))
+    randomize(bank, data.draw(st.integers(0, 99)), 0.7)
     weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in bank.weights}
     first, copied = 0, copy_of(bank, (None, 1)).kernels
     for (name, kernel), (rows, columns) in zip(bank.kernels.items(), grids, strict=True):
