@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_hypernets import validation
 from keras_hypernets.baking import bake
-from keras_hypernets.models import text_generation
+from keras_hypernets.models import stepping, text_generation
 
 __all__ = ["bake", "export_saved_model"]
 
@@ -63,7 +63,7 @@ def export_saved_model(model: keras.Model, path: str | os.PathLike) -> None:
             f"Received: path={str(path)!r} ({error.strerror})"
         ) from error
     try:
-        if text_generation.is_character_language_model(model):
+        if stepping.is_character_language_model(model):
             _write_character_language_model(model, str(workspace / "new"))
         else:
             model.export(str(workspace / "new"), verbose=False)
@@ -90,8 +90,8 @@ def _write_character_language_model(model, path):
     def spec(dtype, *shape, name):
         return tf.TensorSpec(shape, dtype, name)
 
-    sizes = text_generation.state_sizes(model)
-    vocabulary = text_generation.embedding_of(model).vocabulary
+    sizes = stepping.state_sizes(model)
+    vocabulary = stepping.embedding_of(model).vocabulary
     encode, decode = _text_codec(vocabulary)
 
     def serving_default(text):
@@ -103,8 +103,8 @@ def _write_character_language_model(model, path):
             return {"logits": read(tf.identity(ids))}
 
     def read(ids):
-        states = text_generation.initial_states(model, tf.shape(ids)[0])
-        return text_generation.run(model, ids, states)[0]
+        states = stepping.initial_states(model, tf.shape(ids)[0])
+        return stepping.run(model, ids, states)[0]
 
     def known(ids):
         rule = "`ids` must be positions in the vocabulary."
@@ -119,7 +119,7 @@ def _write_character_language_model(model, path):
 
     def step(ids, seed, position, temperature, *states):
         with tf.control_dependencies([*known(ids), *can_sample(temperature)]):
-            logits, states = text_generation.step(model, tf.identity(ids), list(states))
+            logits, states = stepping.step(model, tf.identity(ids), list(states))
         next_id = text_generation.sample(logits, temperature, seed, position)
         return {"logits": logits, "next_id": next_id, **dict(zip(sizes, states, strict=True))}
 
@@ -140,7 +140,7 @@ def _write_character_language_model(model, path):
     states = [
         spec(state.dtype, None, size, name=name)
         for (name, size), state in zip(
-            sizes.items(), text_generation.initial_states(model, 1), strict=True
+            sizes.items(), stepping.initial_states(model, 1), strict=True
         )
     ]
     archive = keras.export.ExportArchive()

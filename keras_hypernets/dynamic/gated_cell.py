@@ -40,6 +40,8 @@ class GatedCell(keras.Layer):
       is in no linear map by its name, `noise` the masks of `noise()`, empty outside training.
       Returns the output `(batch, units)` and the dictionary of new states.
     - `noise_rates` (optional): property, `{name: (rate, units)}` of the dropout masks for `tail`.
+    - `float32_states` (optional): names of states in no linear map that add up over many steps.
+      `GatedRNN` carries them in float32 where `pre` and the others are in half precision.
 
     Args:
         units: positive integer, size of the output.
@@ -104,6 +106,7 @@ class GatedCell(keras.Layer):
     """
 
     state_names = ("h",)
+    float32_states = ()
 
     def __init__(
         self,
@@ -238,19 +241,24 @@ class GatedCell(keras.Layer):
         return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
 
     def call(self, inputs, states, training=False):
-        self._check_shapes(inputs, states)
+        self.check_shapes(inputs, states)
         state = dict(zip(self.state_names, states, strict=True))
         sources = {**state, "x": inputs}
+
+        def value(tensor):
+            return ops.cast(ops.convert_to_tensor(tensor), self.compute_dtype)
+
         pre = {
-            name: sum(ops.matmul(sources[source], kernel) for source, kernel in maps.items())
+            name: sum(ops.matmul(value(sources[s]), value(kernel)) for s, kernel in maps.items())
             for name, maps in self.linear.items()
         }
-        small = {name: ops.convert_to_tensor(weight) for name, weight in self.small.items()}
+        small = {name: value(weight) for name, weight in self.small.items()}
         noise = self.noise(ops.shape(inputs)[0]) if training else {}
         output, new_state = self.tail(pre, state, small, noise)
         return output, [new_state[name] for name in self.state_names]
 
-    def _check_shapes(self, inputs, states):
+    def check_shapes(self, inputs, states):
+        """Raises ValueError where `call` would."""
         features = next(maps["x"].shape[1] for maps in self.linear.values() if "x" in maps)
         if len(inputs.shape) != 2 or inputs.shape[1] not in (features, None):
             raise ValueError(

@@ -74,14 +74,16 @@ class GatedRNN(keras.layers.RNN):
         self.supports_masking = True  # later versions of Keras turn it off in RNN
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        fast = training and not self.unroll and self._knows_the_cell()
-        recur = _fast_loop() if fast else None
+        knows = self._knows_the_cell()
+        recur = _fast_loop() if knows and training and not self.unroll else None
         if recur is None:
-            return super().inner_loop(sequences, initial_state, mask, training=training)
+            half = self.compute_dtype in ("float16", "bfloat16")
+            loop = self._loop_in_half_precision if knows and half else super().inner_loop
+            return loop(sequences, initial_state, mask, training=training)
         cell = self.cell
+        cell.check_shapes(sequences[:, 0], initial_state)
         x = ops.cast(ops.transpose(sequences, (1, 0, 2)), cell.compute_dtype)
-        states = [ops.cast(state, cell.compute_dtype) for state in initial_state]
-        state = dict(zip(cell.state_names, states, strict=True))
+        state = dict(zip(cell.state_names, _carried(cell, initial_state), strict=True))
         if mask is not None:
             mask = ops.cast(mask, "bool")
             mask = ops.transpose(mask if len(mask.shape) == 3 else mask[..., None], (1, 0, 2))
@@ -104,11 +106,43 @@ class GatedRNN(keras.layers.RNN):
     def get_config(self):
         return {**super().get_config(), "checkpoint_every": self.checkpoint_every}
 
+    def _loop_in_half_precision(self, sequences, initial_state, mask, training):
+        options = {name: getattr(self, name) for name in LOOP_OPTIONS}
+        options |= {"stateful": False, "return_state": True}
+        rnn = keras.layers.RNN(_WideStates(self.cell), dtype="float32", **options)
+        output, *states = rnn(sequences, initial_state, mask, training=training)
+        if not self.return_sequences:
+            return output, output[:, None], states
+        return output[:, -1], output, states
+
     def _knows_the_cell(self):
         """Whether `linear`, `tail` and `noise_rates` say all that the cell does."""
         kind = type(self.cell)
         as_base = kind.call is GatedCell.call and kind.noise is GatedCell.noise
         return as_base and self.cell.compute_dtype == self.compute_dtype
+
+
+class _WideStates(keras.Layer):
+    """A cell in half precision whose states are in float32: those of a plain RNN are in one."""
+
+    def __init__(self, cell):
+        super().__init__(dtype="float32")
+        self.cell = cell
+        self.state_size = cell.state_size
+        self.output_size = cell.output_size
+
+    def call(self, inputs, states, training=False):
+        output, states = self.cell.call(inputs, _carried(self.cell, states), training=training)
+        return ops.cast(output, "float32"), [ops.cast(state, "float32") for state in states]
+
+
+def _carried(cell, states):
+    """States in the precision in which a step takes them from the one before."""
+    wide = keras.backend.result_type(cell.compute_dtype, "float32")
+    return [
+        ops.cast(state, wide if name in cell.float32_states else cell.compute_dtype)
+        for name, state in zip(cell.state_names, states, strict=True)
+    ]
 
 
 def _fast_loop():

@@ -80,6 +80,7 @@ class HyperLSTMCell(LSTMTail, HyperCell):
     """
 
     state_names = ("h", "c", "hyper_h", "hyper_c")
+    float32_states = ("c", "hyper_c")
     gates = 4
     bias_rows = 4
 

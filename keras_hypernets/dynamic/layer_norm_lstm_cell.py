@@ -23,15 +23,16 @@ class LSTMTail:
 
         Args:
             gates: `(4, batch, units)`, sums of the linear maps with their bias; order i, f, g, o.
-            c: `(batch, units)`, of the step before.
+            c: `(batch, units)`, of the step before, in the same precision or a higher one.
             small: weights of the layer norms by name.
             mask: dropout mask of the candidate g, or None.
             prefix: of the names in `small`, `"hyper_"` for the small cell.
         """
         i, f, g, o = ops.unstack(self.normalize(gates, small, f"{prefix}gate"), 4)
         g = self.activation(g) if mask is None else self.activation(g) * mask
-        c = self.recurrent_activation(f + self.forget_bias) * c + self.recurrent_activation(i) * g
-        normalized = self.normalize(c, small, f"{prefix}cell")
+        kept = ops.cast(self.recurrent_activation(f + self.forget_bias), c.dtype) * c
+        c = kept + ops.cast(self.recurrent_activation(i) * g, c.dtype)
+        normalized = self.normalize(ops.cast(c, gates.dtype), small, f"{prefix}cell")
         return self.recurrent_activation(o) * self.activation(normalized), c
 
     def get_config(self):
@@ -95,6 +96,7 @@ class LayerNormLSTMCell(LSTMTail, GatedCell):
     """
 
     state_names = ("h", "c")
+    float32_states = ("c",)
 
     def __init__(self, units, layer_norm=True, layer_norm_epsilon=1e-3, forget_bias=1.0, **kwargs):
         super().__init__(

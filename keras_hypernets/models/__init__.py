@@ -4,15 +4,14 @@ from keras_hypernets.models.char_language_model import char_language_model
 from keras_hypernets.models.character_embedding import CharacterEmbedding
 from keras_hypernets.models.hyper_cnn import hyper_cnn
 from keras_hypernets.models.hyper_resnet import hyper_resnet
-from keras_hypernets.models.text_generation import (
-    generate,
+from keras_hypernets.models.stepping import (
     initial_states,
     run,
-    sample,
     state_sizes,
     step,
     with_states,
 )
+from keras_hypernets.models.text_generation import generate, sample
 
 __all__ = [
     "CharacterEmbedding",

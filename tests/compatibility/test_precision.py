@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from backends import BACKEND, QUICK
 from keras import ops
-from rows import rows, rows_named
+from rows import row_of, rows, rows_named
 
 
 @rows()
@@ -50,6 +50,77 @@ def test_statistics_of_layer_norm_are_in_float32(row):
     assert keras.backend.standardize_dtype(found.dtype) == "float16"
     expected = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
     np.testing.assert_allclose(ops.convert_to_numpy(found), expected, 1e-2, 1e-2)
+
+
+def results_of(layer, x, states=None, training=False):
+    """Of a recurrent layer, as NumPy arrays: the output, and the states if it returns them."""
+
+    def call():
+        return layer(x, initial_state=states, training=training)
+
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        call = tf.function(call)
+    found = keras.tree.flatten(call())
+    return [ops.convert_to_numpy(ops.cast(result, "float32")) for result in found]
+
+
+HALF = pytest.mark.parametrize(
+    "row, dtype",
+    [(row_of("HyperLSTM"), "mixed_float16"), (row_of("LayerNormLSTM"), "mixed_bfloat16")],
+    ids=["HyperLSTM-float16", "LayerNormLSTM-bfloat16"],
+)
+IN_TRAINING_AND_NOT = pytest.mark.parametrize("training", [False, True])
+
+
+@IN_TRAINING_AND_NOT
+@HALF
+def test_small_steps_of_c_add_up(row, dtype, training):
+    """1000 steps of 0.0007: in half precision their sum stands still long before."""
+    x = np.zeros((1, 1000, 3), "float32")
+    outputs = []
+    for policy in ("float32", dtype):
+        layer = row.layer(dtype=policy, layer_norm=False, forget_bias=20.0)
+        layer.build(x.shape)
+        layer.set_weights([np.zeros(weight.shape) for weight in layer.weights])
+        # a nearly closed input gate, a candidate, an open output gate
+        layer.cell.bias.assign(np.full((4, 8), [[-7.0], [0.0], [1.0], [9.0]]))
+        outputs += results_of(layer, x, training=training)
+    np.testing.assert_allclose(*outputs, 0.02)
+
+
+@IN_TRAINING_AND_NOT
+@HALF
+def test_errors_of_1000_steps_do_not_add_up(row, dtype, training):
+    """They are at most three times the error of one step from the right states."""
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).standard_normal((8, 1000, 3)).astype("float16")
+    loop = row.layer(return_sequences=True, return_state=True)
+    loop.build(x.shape)
+    layer = row.layer(dtype=dtype, return_sequences=True)
+    layer.build(x.shape)
+    layer.set_weights(loop.get_weights())
+    _, *states = results_of(loop, x[:, :900])
+    right, *_ = results_of(loop, x[:, 900:], states)
+    of_many = results_of(layer, x, training=training)[0][:, 900:] - right
+    of_one = results_of(layer, x[:, 900:901], states, training)[0] - right[:, :1]
+    assert np.std(of_many) <= 3 * np.std(of_one)
+
+
+@HALF
+def test_stateful_in_half_precision(row, dtype):
+    x = row.x()
+    whole = row.layer(dtype=dtype)
+    layer = row.layer(dtype=dtype, stateful=True)
+    (expected,) = results_of(whole, x)
+    layer(x)
+    layer.set_weights(whole.get_weights())
+    for _ in range(2):
+        layer.reset_state()
+        layer(x[:, :2])
+        output = ops.cast(layer(x[:, 2:]), "float32")
+        np.testing.assert_allclose(ops.convert_to_numpy(output), expected, 0.02, 0.02)
 
 
 @rows_named("LayerNormLSTM", "two HyperDense of one generator")

@@ -35,9 +35,11 @@ from keras_hypernets.dynamic.recurrence.tensorflow_block import (
     but,
     compiled_steps,
     loop,
+    of_block,
     spec_of,
     spec_of_output,
     specs_of_products,
+    zeros_like,
 )
 
 nest = tf.nest
@@ -69,14 +71,15 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
         {name: ops.convert_to_tensor(weight) for name, weight in cell.small.items()},
     )
     steps = compiled_steps(cell, rides, sequences)
+    seeds = [None, None]
+    if seed is not None:  # seeds of calls differ by 1, those of steps too: hashed, they do not meet
+        seeds = tf.unstack(tf.random.stateless_uniform([2, 2], seed, None, None, tf.int32))
     parts = []
     for n, rows in enumerate(_parts_of_batch(x)):
         values = x[:, rows], {name: value[rows] for name, value in state.items()}
         keep = None if mask is None else mask[:, rows]
-        # Seeds of calls differ by 1, as do those of steps: hashed, they do not meet.
-        hashed = None if seed is None else _hashed(seed)[n]
         output = spec_of_output(values[0], cell, sequences)
-        parts.append(_run(steps, output, *values, *weights, keep, hashed, checkpoint_every))
+        parts.append(_run(steps, output, *values, *weights, keep, seeds[n], checkpoint_every))
     last = {name: tf.concat([end[name] for end, _ in parts], 0) for name in state}
     if not sequences:
         return last.pop(OUTPUT), last
@@ -94,10 +97,8 @@ def _parts_of_batch(x):
     return [slice(None, half), slice(half, None)]
 
 
-def _block_size(x, checkpoint_every):
+def _block_size(x):
     """The number of steps in a block: the same for all lengths, which XLA would compile anew."""
-    if checkpoint_every:
-        return checkpoint_every
     size = _parts(ROWS, tf.maximum(tf.shape(x)[1], 1))
     # Where only one length is possible, a size that parts it well.
     return size if x.shape[0] is None else _parts(x.shape[0], _parts(x.shape[0], size))
@@ -111,7 +112,7 @@ def _parts(count, size):
 def _run(steps, output, x, state, kernels, small, mask, seed, checkpoint_every):
     """Runs rows of the batch; returns the last state and the outputs, with their gradient."""
     forward, backward = steps
-    time, size = tf.shape(x)[0], _block_size(x, checkpoint_every)
+    time, size = tf.shape(x)[0], checkpoint_every or _block_size(x)
     blocks = _parts(time, size)
 
     def in_blocks(values):
@@ -138,7 +139,7 @@ def _run(steps, output, x, state, kernels, small, mask, seed, checkpoint_every):
         x = in_blocks(x)
 
         def run_block(n, state):
-            of_x = _product(x[n], kernels["x"])
+            of_x = tf.tensordot(x[n], kernels["x"], 1)
             last, outputs, kept = forward(of_x, state, but("x", kernels), small, *at(n))
             return last, outputs, ({"x": of_x, **kept[0]}, kept[1])
 
@@ -148,29 +149,31 @@ def _run(steps, output, x, state, kernels, small, mask, seed, checkpoint_every):
 
         states = nest.map_structure(spec_of, state)
         kept = specs_of_products(x, kernels), but(OUTPUT, states)
-        specs = _of_block(results[1]), states if checkpoint_every else _of_block(kept)
+        specs = of_block(results[1]), states if checkpoint_every else of_block(kept)
         last, (outputs, kept) = loop(blocks, blocks, block, state, specs)
         outputs = nest.map_structure(joined, outputs)
 
         def gradient(*upstream):
             dlast, doutputs = nest.pack_sequence_as(results, upstream)
             doutputs = nest.map_structure(in_blocks, doutputs)
-            transposed = nest.map_structure(tf.transpose, kernels)  # once, not at every step
 
             def block(n, carry):
                 dstate, dkernels, dsmall = carry
-                of_block = nest.map_structure(lambda array: array.read(n), kept)
-                products, before = run_block(n, of_block)[-1] if checkpoint_every else of_block
+                read = nest.map_structure(lambda array: array.read(n), kept)
+                products, before = run_block(n, read)[-1] if checkpoint_every else read
                 doutput = nest.map_structure(lambda values: values[n], doutputs)
                 dproducts, dstate, dsmall = backward(
-                    products, before, doutput, dstate, but("x", transposed), small, dsmall, *at(n)
+                    products, before, doutput, dstate, but("x", kernels), small, dsmall, *at(n)
                 )
                 sources = {**before, "x": x[n]}
-                more = {s: _sum_of_products(sources[s], dproducts[s]) for s in dkernels}
-                dkernels = nest.map_structure(add, dkernels, more)
-                return (dstate, dkernels, dsmall), _product(dproducts["x"], transposed["x"])
+                dkernels = {
+                    s: add(dkernel, tf.tensordot(sources[s], dproducts[s], [[0, 1], [0, 1]]))
+                    for s, dkernel in dkernels.items()
+                }
+                dx = tf.tensordot(dproducts["x"], kernels["x"], [2, 1])
+                return (dstate, dkernels, dsmall), dx
 
-            zeros = nest.map_structure(_zeros_like, (kernels, small))
+            zeros = nest.map_structure(zeros_like, (kernels, small))
             (dstate, *dweights), dx = loop(
                 blocks, blocks, block, (dlast, *zeros), spec_of(x[0]), reverse=True
             )
@@ -183,16 +186,6 @@ def _run(steps, output, x, state, kernels, small, mask, seed, checkpoint_every):
     return nest.pack_sequence_as(results, run(*nest.flatten(arguments)))
 
 
-def _hashed(seed):
-    """A seed for each part of the batch."""
-    return tf.random.stateless_uniform([2, 2], seed, None, None, tf.int32)
-
-
-def _of_block(specs):
-    """Of a block of steps, from those of a step."""
-    return nest.map_structure(lambda s: tf.TensorSpec((None, *s.shape), s.dtype), specs)
-
-
 @tf.custom_gradient
 def _differentiable_once(*gradients):
     def second(*_):
@@ -202,20 +195,3 @@ def _differentiable_once(*gradients):
         )
 
     return [tf.identity(gradient) for gradient in gradients], second
-
-
-def _product(x, kernel):
-    """`(time, batch, in)` times `(in, out)` as one product of matrices."""
-    shape = tf.concat([tf.shape(x)[:2], kernel.shape[1:]], 0)
-    return tf.reshape(tf.reshape(x, (-1, kernel.shape[0])) @ kernel, shape)
-
-
-def _sum_of_products(sources, dproducts):
-    """The sum over all steps and rows of `source^T dproduct`."""
-    sources, dproducts = (tf.reshape(v, (-1, v.shape[-1])) for v in (sources, dproducts))
-    return tf.matmul(sources, dproducts, transpose_a=True)
-
-
-def _zeros_like(weight):
-    """Zeros of a weight's shape; sums over many steps lose digits in half precision."""
-    return tf.zeros(weight.shape, weight.dtype if weight.dtype.size > 2 else tf.float32)

@@ -39,7 +39,7 @@ def compiled_steps(cell, rides, sequences):
         return last, *nest.map_structure(lambda array: array.stack(), arrays)
 
     def backward(
-        products, before, doutputs, dstate, transposed, small, dsmall, start, count, keep, seed
+        products, before, doutputs, dstate, kernels, small, dsmall, start, count, keep, seed
     ):
         """Returns the gradients of the products, of the state before and of the small weights."""
 
@@ -57,8 +57,8 @@ def compiled_steps(cell, rides, sequences):
             dproducts, dstate, more = tape.gradient(
                 results, (of_step, state, small), (dy, dstate), "zero"
             )
-            for s, W in transposed.items():
-                dstate[s] += dproducts[s] @ W
+            for s, W in kernels.items():
+                dstate[s] += tf.matmul(dproducts[s], W, transpose_b=True)
             return (dstate, nest.map_structure(add, dsmall, more)), dproducts
 
         specs = nest.map_structure(lambda v: tf.TensorSpec(v.shape[1:], v.dtype), products)
@@ -119,6 +119,11 @@ def loop(count, size, step, carry, specs, reverse=False):
     )[1:]
 
 
+def of_block(specs):
+    """Of a block of steps, from those of a step."""
+    return nest.map_structure(lambda s: tf.TensorSpec((None, *s.shape), s.dtype), specs)
+
+
 def spec_of(tensor):
     return tf.TensorSpec(tensor.shape, tensor.dtype)
 
@@ -133,6 +138,11 @@ def specs_of_products(x, kernels):
 
 def but(name, values):
     return {key: value for key, value in values.items() if key != name}
+
+
+def zeros_like(weight):
+    """Zeros of a weight's shape; sums over many steps lose digits in half precision."""
+    return tf.zeros(weight.shape, weight.dtype if weight.dtype.size > 2 else tf.float32)
 
 
 def add(total, more):

@@ -1,0 +1,200 @@
+"""Running a character language model with its states in hand: a window or a character at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_hypernets.dynamic.gated_cell import GatedCell
+from keras_hypernets.dynamic.recurrence.products import prepared_cell
+from keras_hypernets.models.character_embedding import CharacterEmbedding
+from keras_hypernets.validation import integer
+
+
+def is_character_language_model(model: keras.Model) -> bool:
+    """Whether a model is one that `char_language_model` makes, in training or loaded.
+
+    That is a chain of a CharacterEmbedding, recurrent layers of single cells that return sequences,
+    dropouts, and a Dense layer with a unit for each character. Layers of one input each, in a model
+    of one input and one output, form nothing but a chain.
+    """
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        return False
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    if len(layers) < 3 or len(model.inputs) != 1 or len(model.outputs) != 1:
+        return False
+    embedding, *inner, output = layers
+    return (
+        isinstance(embedding, CharacterEmbedding)
+        and isinstance(output, keras.layers.Dense)
+        and output.units == len(embedding.vocabulary)
+        and all(isinstance(layer, keras.layers.Dropout) or _reads_on(layer) for layer in inner)
+    )
+
+
+def _reads_on(layer):
+    return (
+        isinstance(layer, keras.layers.RNN)
+        and isinstance(layer.cell, (GatedCell, keras.layers.LSTMCell))
+        and layer.return_sequences
+        and not layer.return_state
+        and not layer.go_backwards
+    )
+
+
+def embedding_of(model: keras.Model) -> CharacterEmbedding:
+    """Returns the layer that holds the vocabulary of a model made by `char_language_model`.
+
+    Raises:
+        ValueError: if the model is another one.
+    """
+    if not is_character_language_model(model):
+        raise ValueError(
+            "`model` must be a character language model as `char_language_model` makes it. "
+            f"Received: model={model!r}"
+        )
+    return next(layer for layer in model.layers if isinstance(layer, CharacterEmbedding))
+
+
+def state_sizes(model: keras.Model) -> dict[str, int]:
+    """Returns the names and sizes of all recurrent states, such as `{"state_0_h": 256, ...}`."""
+    sizes = {}
+    for n, layer in enumerate(_recurrent_layers(model)):
+        names = getattr(layer.cell, "state_names", ("h", "c"))
+        for name, size in zip(names, layer.cell.state_size, strict=True):
+            sizes[f"state_{n}_{name}"] = size
+    return sizes
+
+
+def initial_states(model: keras.Model, batch_size: int) -> list:
+    """Returns the states before the first character, zeros, in the order of `state_sizes`."""
+    if not ops.is_tensor(batch_size):
+        rule = "an integer of at least 0"
+        batch_size = integer("batch_size", batch_size, rule, lambda value: 0 <= value < 2**31)
+    return [
+        state
+        for layer in _recurrent_layers(model)
+        for state in layer.cell.get_initial_state(batch_size=batch_size)
+    ]
+
+
+def run(model: keras.Model, ids: Any, states: list, mask: Any = None) -> tuple[Any, list]:
+    """Reads a window of text from given states.
+
+    Args:
+        model: a model made by `char_language_model`, stateful or not; its own states stay.
+        ids: `(batch, time)` integers.
+        states: list of states `(batch, size)` in the order of `state_sizes`.
+        mask: `(batch, time)` booleans; a masked step keeps the states.
+
+    Returns:
+        The logits `(batch, time, characters)` and the list of states after the window.
+
+    Raises:
+        ValueError: for a model of another kind, or ids, states or a mask of another shape or dtype.
+    """
+    check_array("ids", ids, "(batch, time)", "int", [2])
+    _check_states(model, states)
+    if mask is not None:
+        check_array("mask", mask, "(batch, time)", "bool", [2])
+
+    def read_all(layer, x, layer_states):
+        reader = keras.layers.RNN(
+            layer.cell, return_sequences=True, return_state=True, dtype=layer.dtype_policy
+        )
+        output, *layer_states = reader(x, initial_state=layer_states, mask=mask)
+        return output, layer_states
+
+    return _chain(model, ids, states, read_all)
+
+
+def step(model: keras.Model, ids: Any, states: list) -> tuple[Any, list]:
+    """Reads one character of each text, ids `(batch,)`; otherwise as `run`."""
+    check_array("ids", ids, "(batch,)", "int", [1])
+    _check_states(model, states)
+    return _chain(model, ids, states, lambda layer, x, s: layer.cell(x, s))
+
+
+def prepared_step(model: keras.Model) -> Callable[[Any, list], tuple[Any, list]]:
+    """Returns `step` of a model, with all that does not depend on the text computed once.
+
+    The kernels of a `GatedCell` lie side by side, as one for each source, and the products of the
+    first cell's input kernel are a table with a row for each character. It knows the weights as
+    they are now.
+    """
+    embedding = embedding_of(model)
+    layers = _recurrent_layers(model)
+    prepared = {
+        layer: prepared_cell(layer.cell)
+        for layer in layers
+        if isinstance(layer.cell, GatedCell) and type(layer.cell).call is GatedCell.call
+    }
+    if layers[0] in prepared:
+        vectors = embedding(ops.arange(len(embedding.vocabulary)))
+        table = prepared[layers[0]][0](ops.cast(vectors, layers[0].cell.compute_dtype))
+
+    def step(ids, states):
+        def recur(layer, x, layer_states):
+            if layer not in prepared:
+                return layer.cell(x, layer_states)
+            of_inputs, cell_step = prepared[layer]
+            first = layer is layers[0]
+            of_x = ops.take(table, ids, axis=0) if first else of_inputs(x)
+            return cell_step(of_x, layer_states)
+
+        return _chain(model, ids, states, recur)
+
+    return step
+
+
+def with_states(model: keras.Model) -> keras.Model:
+    """Returns a functional model that shares all weights and takes and returns the states.
+
+    Its inputs are `[ids, *states]`, its outputs `[logits, *states]`, states in the order of
+    `state_sizes`.
+    """
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    states = [keras.Input((size,), name=name) for name, size in state_sizes(model).items()]
+    logits, new_states = run(model, ids, states)
+    return keras.Model([ids, *states], [logits, *new_states], name=f"{model.name}_with_states")
+
+
+def _recurrent_layers(model):
+    embedding_of(model)  # raises for a model of another kind
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
+
+
+def check_array(name, value, layout, kind, ranks):
+    """Raises ValueError unless the value is an array of that kind and rank."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is None or len(shape) not in ranks or kind not in str(dtype):
+        raise ValueError(
+            f"`{name}` must be an array {layout} of {kind}. Received: {name}={value!r}"
+        )
+
+
+def _check_states(model, states):
+    sizes = state_sizes(model)
+    listed = states if isinstance(states, (list, tuple)) else []
+    shapes = [tuple(getattr(state, "shape", ())) for state in listed]
+    if [shape[1:] for shape in shapes] != [(size,) for size in sizes.values()]:
+        raise ValueError(
+            f"`states` must be {len(sizes)} arrays (batch, size) with the sizes {sizes}. "
+            f"Received: shapes {shapes or repr(states)}"
+        )
+
+
+def _chain(model, x, states, recur):
+    """Applies the layers one after the other, the recurrent ones through `recur`."""
+    states, new_states = list(states), []
+    layers = model.layers
+    for layer in layers[layers.index(embedding_of(model)) :]:
+        if isinstance(layer, keras.layers.RNN):
+            count = len(layer.cell.state_size)
+            x, layer_states = recur(layer, x, states[:count])
+            states = states[count:]
+            new_states += layer_states
+        else:
+            x = layer(x)
+    return x, new_states
