@@ -14,15 +14,16 @@ demo: $(VENV)/installed
 test: lint
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 15
 
+test-backends: $(BACKENDS:%=test-on-%)
+
 # PyTorch's own index has it without the libraries for GPUs, which the check does not need.
-test-backends: $(VENV)/installed
-	for backend in $(BACKENDS); do \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-			--extra-index-url https://download.pytorch.org/whl/cpu \
-			--editable ".[examples,test,$$backend]" && \
-		KERAS_BACKEND=$$backend $(BIN)/python -m pytest --numprocesses 2 --dist worksteal \
-			tests/compatibility || exit 1; \
-	done
+test-on-torch: INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1
+
+test-on-%: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(INDEX) \
+		--editable '.[examples,test,$*]'
+	KERAS_BACKEND=$* TF_CPP_MIN_LOG_LEVEL=3 \
+		$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 15 tests/compatibility
 
 test-slow: $(VENV)/installed
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow

@@ -122,16 +122,17 @@ def compare(times: dict[str, list[float]]) -> dict[str, dict]:
 
 
 def main() -> None:
-    """Measures, prints and writes `results/recurrent.json`."""
+    """Measures, prints and writes `results/recurrent.json`, or `recurrent_jax.json` on JAX."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--peer", nargs="+", default=[], choices=["labml"])
-    path = Path(__file__).parent / "results" / "recurrent.json"
+    backend = keras.backend.backend()
+    name = "recurrent.json" if backend == "tensorflow" else f"recurrent_{backend}.json"
+    path = Path(__file__).parent / "results" / name
     parser.add_argument("--output", type=Path, default=path)
     options = parser.parse_args()
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    backend = keras.backend.backend()
     results = {"sizes": {}, "rounds": options.rounds, "backend": backend, **training.environment()}
     for name in options.sizes:
         keras.utils.clear_session()

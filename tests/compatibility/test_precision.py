@@ -23,9 +23,22 @@ def test_mixed(row):
         np.testing.assert_allclose(output, expected, 0.05, 0.05)
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="JAX has no float64 unless a flag of the process asks")
+@pytest.fixture
+def double():
+    """JAX has float64 only if asked."""
+    if BACKEND != "jax":
+        yield
+        return
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
 @rows()
-def test_double(row):
+def test_double(row, double):
+    if BACKEND == "jax" and "SimpleRNN" in row.name:
+        pytest.skip("Keras' tanh is float32 on JAX, which stops its own SimpleRNN as well")
     wide, usual = row.model(dtype="float64"), row.model()
     assert {keras.backend.standardize_dtype(w.dtype) for w in wide.weights} == {"float64"}
     wide.set_weights(usual.get_weights())

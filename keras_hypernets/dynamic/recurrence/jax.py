@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from keras import ops
 
+from keras_hypernets.dynamic.recurrence.products import by_source, pre_activations, side_by_side
+
 OUTPUT = "output of the step before"  # no name of a state, which is a Python name
 tree = jax.tree_util
 
@@ -15,23 +17,16 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
     if mask is not None or not sequences:
         # Keras' loop on JAX takes the first state for the output before the first step.
         state = {**state, OUTPUT: state[cell.state_names[0]]}
-    kernels = {
-        p: {s: ops.convert_to_tensor(kernel) for s, kernel in maps.items()}
-        for p, maps in cell.linear.items()
-    }
+    kernels = {source: side_by_side(maps) for source, maps in by_source(cell).items()}
     small = {name: ops.convert_to_tensor(weight) for name, weight in cell.small.items()}
-    key = None if seed is None else jax.random.key(jnp.asarray(seed)[0].astype("uint32"))
-    if key is not None:
-        key = jax.random.fold_in(key, jnp.asarray(seed)[1].astype("uint32"))
-    run = functools.partial(_recur, _tail_of(cell, key, sequences), kernels, small)
-    steps = x, jnp.arange(x.shape[0]), mask
+    run = functools.partial(_run, _tail_of(cell, sequences), kernels, small)
+    steps = x, None if seed is None else _keys(seed, x.shape[0]), mask
     if checkpoint_every is None:
         last, outputs = run(state, steps)
     else:
         last, outputs = _checkpointed(run, state, steps, checkpoint_every)
     output = outputs if sequences else last[OUTPUT]
-    last.pop(OUTPUT, None)
-    return output, last
+    return output, _but(OUTPUT, last)
 
 
 def _checkpointed(run, state, steps, size):
@@ -46,71 +41,60 @@ def _checkpointed(run, state, steps, size):
     return state, outputs
 
 
-def _recur(tail, kernels, small, state, steps):
-    """Returns the last state and the outputs of steps `(x, times, mask)`."""
+def _run(tail, kernels, small, state, steps):
+    """Returns the last state and the outputs of steps `(x, keys, mask)`."""
 
     @jax.custom_vjp
     def run(*arguments):
         return forward(*arguments)[0]
 
-    def forward(x, state, kernels, small, times, mask):
-        of_x = {p: x[:, None] @ maps["x"] for p, maps in kernels.items() if "x" in maps}
-        recurrent = _recurrent(kernels)
-
+    def forward(x, state, kernels, small, keys, mask):
         def step(state, values):
-            pre, t, keep = values
-            pre = dict(pre)
-            for p, maps in recurrent.items():
-                pre[p] = sum((state[s] @ W for s, W in maps.items()), start=pre.get(p, 0))
-            output, new = tail(pre, state, small, t, keep)
-            return new, (output, state, {p: pre[p] for p in recurrent})
+            of_x, key, keep = values
+            products = {s: state[s] @ W for s, W in _but("x", kernels).items()}
+            output, new = tail({"x": of_x, **products}, state, small, key, keep)
+            return new, (output, products, _but(OUTPUT, state))
 
-        last, (outputs, states, sums) = jax.lax.scan(step, state, (of_x, times, mask))
-        only_of_x = {p: products for p, products in of_x.items() if p not in recurrent}
-        return (last, outputs), (x, {**only_of_x, **sums}, states, kernels, small, times, mask)
+        of_x = x @ kernels["x"]
+        last, (outputs, products, states) = jax.lax.scan(step, state, (of_x, keys, mask))
+        kept = {"x": of_x, **products}, {"x": x, **states}
+        return (last, outputs), (*kept, kernels, small, keys, mask)
 
     def backward(kept, upstream):
-        x, pre, states, kernels, small, times, mask = kept
+        products, sources, kernels, small, keys, mask = kept
         dlast, doutputs = upstream
-        transposed = tree.tree_map(_transposed, _recurrent(kernels))
+        transposed = tree.tree_map(jnp.transpose, kernels)  # once, not at every step
 
         def step(carry, values):
             dstate, dsmall = carry
-            pre, before, doutput, t, keep = values
-            _, pull = jax.vjp(lambda *args: tail(*args, t, keep), pre, before, small)
-            dpre, dstate, dsmall_t = pull((doutput, dstate))
-            dp = {p: jnp.concatenate(list(gates), -1) for p, gates in dpre.items()}
-            for p, maps in transposed.items():
-                for s, W in maps.items():
-                    dstate[s] += dp[p] @ W
-            return (dstate, tree.tree_map(lambda a, b: a + b.astype(a.dtype), dsmall, dsmall_t)), dp
+            of_step, state, dy, key, keep = values
+            if OUTPUT in dstate:
+                state = {**state, OUTPUT: jnp.zeros_like(dstate[OUTPUT])}  # its value is not used
+            _, pull = jax.vjp(lambda *args: tail(*args, key, keep), of_step, state, small)
+            dproducts, dstate, more = pull((dy, dstate))
+            for s, W in _but("x", transposed).items():
+                dstate[s] += dproducts[s] @ W
+            return (dstate, tree.tree_map(_add, dsmall, more)), dproducts
 
-        # Sums over many steps lose digits in half precision.
-        zeros = tree.tree_map(
-            lambda w: jnp.zeros(w.shape, jnp.promote_types(w.dtype, "float32")), small
-        )
-        (dstate, dsmall), dp = jax.lax.scan(
-            step, (dlast, zeros), (pre, states, doutputs, times, mask), reverse=True
-        )
+        zeros = tree.tree_map(_zeros_like, small)
+        steps = products, _but("x", sources), doutputs, keys, mask
+        (dstate, dsmall), dproducts = jax.lax.scan(step, (dlast, zeros), steps, reverse=True)
         dsmall = tree.tree_map(lambda total, w: total.astype(w.dtype), dsmall, small)
-        sources = {"x": x, **states}
-        dkernels = {
-            p: {s: _kernel_gradient(sources[s], dp[p], W) for s, W in maps.items()}
-            for p, maps in kernels.items()
-        }
-        dx = sum(dp[p] @ _transposed(maps["x"]) for p, maps in kernels.items() if "x" in maps)
-        return dx, dstate, dkernels, dsmall, None, None
+        dkernels = {s: jnp.einsum("tbi,tbo->io", sources[s], dproducts[s]) for s in kernels}
+        return dproducts["x"] @ transposed["x"], dstate, dkernels, dsmall, None, None
 
     run.defvjp(forward, backward)
-    x, times, mask = steps
-    return run(x, state, kernels, small, times, mask)
+    x, keys, mask = steps
+    return run(x, state, kernels, small, keys, mask)
 
 
-def _tail_of(cell, key, sequences):
-    """Returns `tail(pre, state, small, t, keep)`: the cell's, with its dropout and masking."""
+def _tail_of(cell, sequences):
+    """Returns the tail: the cell's, from the products on, with its dropout and masking."""
+    sources = by_source(cell)
 
-    def tail(pre, state, small, t, keep):
-        noise = {} if key is None else _noise(cell, state, jax.random.fold_in(key, t))
+    def tail(products, state, small, key, keep):
+        pre = pre_activations(products, sources)
+        noise = {} if key is None else _noise(cell, state, key)
         output, new = cell.tail(pre, state, small, noise)
         if keep is not None:
             new = {name: jnp.where(keep, new[name], state[name]) for name in new}
@@ -120,6 +104,12 @@ def _tail_of(cell, key, sequences):
         return output if sequences else None, new
 
     return tail
+
+
+def _keys(seed, steps):
+    """A key for the dropout masks of each step."""
+    first, second = jnp.asarray(seed).astype("uint32")
+    return jax.random.split(jax.random.fold_in(jax.random.key(first), second), steps)
 
 
 def _noise(cell, state, key):
@@ -135,19 +125,14 @@ def _noise(cell, state, key):
     }
 
 
-def _recurrent(kernels):
-    """The maps from states, of the pre-activations that have any."""
-    maps = {p: {s: W for s, W in of.items() if s != "x"} for p, of in kernels.items()}
-    return {p: of_states for p, of_states in maps.items() if of_states}
+def _but(name, values):
+    return {key: value for key, value in values.items() if key != name}
 
 
-def _transposed(kernel):
-    """`(gates, in, units)` to `(gates * units, in)`."""
-    return jnp.swapaxes(kernel, 1, 2).reshape(-1, kernel.shape[1])
+def _add(total, more):
+    return total + more.astype(total.dtype)
 
 
-def _kernel_gradient(source, dp, kernel):
-    """The sum over all steps and rows of `source^T dp`, in the shape of the kernel."""
-    gates, inputs, units = kernel.shape
-    product = source.reshape(-1, inputs).T @ dp.reshape(-1, gates * units)
-    return product.reshape(inputs, gates, units).swapaxes(0, 1)
+def _zeros_like(weight):
+    """Zeros of a weight's shape; sums over many steps lose digits in half precision."""
+    return jnp.zeros(weight.shape, jnp.promote_types(weight.dtype, "float32"))
