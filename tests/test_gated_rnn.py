@@ -122,13 +122,11 @@ class SameAsKeras(tf.test.TestCase):
 
         @tf.function(input_signature=[tf.TensorSpec((None, 2, 3))])
         def size(x):
-            return engine._block_size(x, None)
+            return engine._block_size(x)
 
         self.assertEqual([int(size(tf.ones((n, 2, 3)))) for n in (1, 2, 30, 31)], [2] * 4)
         # A length that is known is parted into equal blocks.
-        self.assertEqual(
-            [int(engine._block_size(tf.ones((n, 1, 3)), None)) for n in (5, 9)], [3, 3]
-        )
+        self.assertEqual([int(engine._block_size(tf.ones((n, 1, 3)))) for n in (5, 9)], [3, 3])
 
     def test_one_step_and_one_row(self):
         for shape in ((3, 1, 4), (1, 5, 4)):

@@ -132,6 +132,7 @@ ROWS = [
         300,
         lambda dtype=None, **o: GatedRNN(LayerNormLSTMCell(6, dtype=dtype), dtype=dtype, **o),
     ),
+    Row("keras.layers.LSTM", "sequence", 384, lambda **o: keras.layers.LSTM(8, **o)),  # to compare
     Row("HyperLSTMCell", "cell", 1064, lambda **o: HyperLSTMCell(8, **SMALL, **o)),
     Row("HyperLSTMCell, full", "cell", 1168, lambda **o: HyperLSTMCell(8, **FULL, **o)),
     Row("HyperGRUCell", "cell", 816, lambda **o: HyperGRUCell(8, **SMALL, **o)),
@@ -200,6 +201,16 @@ def rows(*kinds):
     """Runs a test for every row, or for those of some kinds."""
     chosen = [row for row in ROWS if not kinds or row.kind in kinds]
     return pytest.mark.parametrize("row", chosen, ids=lambda row: row.name)
+
+
+def for_rows(*names):
+    """Says of a test without parameters for which rows it runs."""
+
+    def mark(test):
+        test.names_of_rows = names
+        return test
+
+    return mark
 
 
 def row_of(name):

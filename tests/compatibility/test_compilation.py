@@ -10,7 +10,7 @@ import pytest
 from backends import BACKEND, compiled, gradients, loss_of, only
 from keras import ops
 from random_weights import randomize
-from rows import rows, rows_named
+from rows import for_rows, rows, rows_named
 
 DETERMINISTIC = """
 import keras, numpy as np, tensorflow as tf
@@ -113,6 +113,7 @@ def test_fit_in_every_mode(row):
 
 
 @only("tensorflow", "the other backends have no such switch")
+@for_rows("LayerNormLSTM", "HyperDense")
 def test_deterministic():
     subprocess.run(
         [sys.executable, "-c", DETERMINISTIC],

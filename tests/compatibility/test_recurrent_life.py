@@ -6,7 +6,7 @@ import pytest
 from backends import gradients
 from keras import ops
 from random_weights import randomize
-from rows import row_of, rows, rows_named
+from rows import for_rows, row_of, rows, rows_named
 
 MASK = np.array([[1, 1, 1, 0, 0], [0, 0, 1, 1, 1], [1, 0, 1, 1, 0]], bool)
 WAYS = {
@@ -141,7 +141,7 @@ def test_padding_in_a_stack(row):
     assert_close(model(padded), np.repeat(ops.convert_to_numpy(model(plain)), 2, 0))
 
 
-@rows_named("HyperLSTM", "LSTMCell")
+@rows("sequence", "cell")
 def test_masking_layer(row):
     x = row.x(1)
     x[:, 3:] = 0
@@ -200,9 +200,13 @@ def test_time_distributed(row):
     assert_close(outer(x), ops.stack([layer(x[:, t]) for t in range(3)], 1))
 
 
+STACK = ("HyperLSTMCell", "HyperGRUCell, full", "LSTMCell")
+
+
+@for_rows(*STACK)
 def test_stacked_cells(tmp_path):
     """Cells in one loop are their layers one after the other, also from a file."""
-    every = [row_of(name) for name in ("HyperLSTMCell", "HyperGRUCell, full", "LSTMCell")]
+    every = [row_of(name) for name in STACK]
     stack = keras.layers.RNN(keras.layers.StackedRNNCells([row.make() for row in every]))
     inputs = keras.Input((None, 3))
     model = keras.Model(inputs, stack(inputs))

@@ -1,0 +1,11 @@
+"""The README's table says what the tests here do."""
+
+from pathlib import Path
+
+from backends import only
+from table import table
+
+
+@only("tensorflow", "other backends run some tests for other rows")
+def test_readme_has_the_table():
+    assert table() in (Path(__file__).parents[2] / "README.md").read_text()
