@@ -14,6 +14,7 @@ LOOP_OPTIONS = (
     "unroll",
     "zero_output_for_mask",
 )
+HALF = ("float16", "bfloat16")
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -77,8 +78,8 @@ class GatedRNN(keras.layers.RNN):
         knows = self._knows_the_cell()
         recur = _fast_loop() if knows and training and not self.unroll else None
         if recur is None:
-            half = self.compute_dtype in ("float16", "bfloat16")
-            loop = self._loop_in_half_precision if knows and half else super().inner_loop
+            wide = knows and self.compute_dtype in HALF and self.cell.float32_states
+            loop = self._loop_with_wide_states if wide else super().inner_loop
             return loop(sequences, initial_state, mask, training=training)
         cell = self.cell
         cell.check_shapes(sequences[:, 0], initial_state)
@@ -106,7 +107,7 @@ class GatedRNN(keras.layers.RNN):
     def get_config(self):
         return {**super().get_config(), "checkpoint_every": self.checkpoint_every}
 
-    def _loop_in_half_precision(self, sequences, initial_state, mask, training):
+    def _loop_with_wide_states(self, sequences, initial_state, mask, training):
         options = {name: getattr(self, name) for name in LOOP_OPTIONS}
         options |= {"stateful": False, "return_state": True}
         rnn = keras.layers.RNN(_WideStates(self.cell), dtype="float32", **options)
@@ -138,9 +139,9 @@ class _WideStates(keras.Layer):
 
 def _carried(cell, states):
     """States in the precision in which a step takes them from the one before."""
-    wide = keras.backend.result_type(cell.compute_dtype, "float32")
+    wide = cell.float32_states if cell.compute_dtype in HALF else ()
     return [
-        ops.cast(state, wide if name in cell.float32_states else cell.compute_dtype)
+        ops.cast(state, "float32" if name in wide else cell.compute_dtype)
         for name, state in zip(cell.state_names, states, strict=True)
     ]
 
