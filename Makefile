@@ -27,6 +27,8 @@ test-on-%: $(VENV)/installed
 
 test-slow: $(VENV)/installed
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
+	TF_CPP_MIN_LOG_LEVEL=3 XLA_FLAGS= \
+		$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/test_gated_rnn.py
 	TF_CPP_MIN_LOG_LEVEL=3 HYPOTHESIS_PROFILE=thorough \
 		$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/test_properties.py
 

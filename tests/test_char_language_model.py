@@ -23,6 +23,9 @@ class ParameterCounts(tf.test.TestCase):
     """Exact counts of the models in the paper's tables 3 and 4, softmax included."""
 
     def check(self, characters, expected, units, **options):
+        options["recurrent_initializer"] = "zeros"  # orthogonal ones of this size take seconds
+        if "hyper_units" in options:
+            options["hyper_recurrent_initializer"] = "zeros"
         model = char_language_model(alphabet(characters), units, **options)
         self.assertEqual(model.count_params(), expected)
 
@@ -104,8 +107,8 @@ class CharLanguageModel(tf.test.TestCase):
             ids = model.get_layer("embedding").encode(text).reshape(8, 40)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile(keras.optimizers.Adam(0.03), loss)
-            model.fit(ids[:, :-1], ids[:, 1:], epochs=60, verbose=0)
-            self.assertLess(model.evaluate(ids[:, :-1], ids[:, 1:], verbose=0), 0.3, cell)
+            history = model.fit(ids[:, :-1], ids[:, 1:], epochs=60, verbose=0).history
+            self.assertLess(history["loss"][-1], 0.3, cell)
             written = models.generate(model, "abc c", 11, temperature=0)
             self.assertEqual(written, "abc cab abc cab ", cell)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,21 @@ def train_cifar10(output, *more):
     options = "--depth 10 --width 1 --steps 12 --batch-size 16 --no-jit-compile".split()
     cifar10.main([*options, "--output", str(output), *more])
     return json.loads(Path(output, "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plain")
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(image_datasets, "load_images", lambda name: small_images())
+        train_cifar10(folder, "--networks", "plain", "--seeds", "3")
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path, no_tensorflow_datasets):
+    """A folder in which the ordinary network has been trained with seed 3."""
+    return shutil.copytree(trained_once, tmp_path / "plain")
 
 
 class Stop(keras.callbacks.Callback):
@@ -166,23 +182,19 @@ class TestCifar10:
             served = tf.saved_model.load(str(tmp_path / f"{network}-0" / "saved_model"))
             np.testing.assert_allclose(served.serve(images), model(images), 1e-4, 1e-4)
 
-    @pytest.mark.usefixtures("no_tensorflow_datasets")
-    def test_another_depth_is_not_resumed(self, tmp_path):
-        train_cifar10(tmp_path, "--networks", "plain")
+    def test_another_depth_is_not_resumed(self, trained):
+        options = ("--networks", "plain", "--seeds", "3", "--resume")
         with pytest.raises(ValueError, match=re.escape("depth=16 (was 10)")):
-            train_cifar10(tmp_path, "--networks", "plain", "--resume", "--depth", "16")
+            train_cifar10(trained, *options, "--depth", "16")
 
-    @pytest.mark.usefixtures("no_tensorflow_datasets")
-    def test_all_folders_are_checked_before_training(self, tmp_path):
-        train_cifar10(tmp_path, "--networks", "plain")
-        with pytest.raises(ValueError, match="plain-0"):
-            train_cifar10(tmp_path)
-        assert not (tmp_path / "hyper-0" / "checkpoint.npz").exists()
+    def test_all_folders_are_checked_before_training(self, trained):
+        with pytest.raises(ValueError, match="plain-3"):
+            train_cifar10(trained, "--seeds", "3")
+        assert not (trained / "hyper-3" / "checkpoint.npz").exists()
 
-    @pytest.mark.usefixtures("no_tensorflow_datasets")
-    def test_results_of_earlier_calls_stay(self, tmp_path):
-        first = train_cifar10(tmp_path, "--networks", "plain", "--seeds", "3")
-        results = train_cifar10(tmp_path, "--networks", "plain", "--seeds", "1", "--resume")
+    def test_results_of_earlier_calls_stay(self, trained):
+        first = json.loads((trained / "results.json").read_text())
+        results = train_cifar10(trained, "--networks", "plain", "--seeds", "1", "--resume")
         assert [run["settings"]["seed"] for run in results["plain"]] == [1, 3]
         assert results["plain"][1] == first["plain"][0]
 
@@ -203,14 +215,15 @@ class TestCifar10:
         assert [*(tmp_path / "at_once" / "hyper-0").iterdir()] == []
         results = json.loads((tmp_path / "at_once" / "results.json").read_text())
         assert [*results] == ["plain"]
+        assert [results["plain"][0][name] for name in ("diverged", "epochs")] == [False, 3]
 
         rates[0] = 1e-3
-        results = train_cifar10(tmp_path / "later")
-        assert [results[name][0]["diverged"] for name in ("hyper", "plain")] == [True, False]
-        assert [results[name][0]["epochs"] for name in ("hyper", "plain")] == [1, 3]
+        results = train_cifar10(tmp_path / "later", "--networks", "hyper")
+        assert [results["hyper"][0][name] for name in ("diverged", "epochs")] == [True, 1]
         printed = capsys.readouterr().out
         assert "at step 7." in printed and "where training diverged" in printed
-        assert train_cifar10(tmp_path / "later", "--resume") == results
+        again = train_cifar10(tmp_path / "later", "--networks", "hyper", "--resume")
+        assert again == results
 
     @pytest.mark.usefixtures("no_tensorflow_datasets")
     @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])

@@ -273,7 +273,7 @@ class Sharing(tf.test.TestCase):
             randomize(again, seed=5)
             again.load_weights(f"{path}.weights.h5")
             self.assertAllClose(again(x), model(x), 1e-6, 1e-6)
-            again.compile("sgd", "mse")
+            again.compile("sgd", "mse", run_eagerly=True)
             again.train_on_batch(x, np.zeros(again.compute_output_shape(x.shape)))
             path = f"{path} again.keras"
             again.save(path)
