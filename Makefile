@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 
 BACKENDS ?= jax torch
 
-.PHONY: demo test test-backends test-slow lint clean
+OLDEST := .venv-oldest
+
+.PHONY: demo test test-backends test-oldest test-slow lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -25,6 +27,10 @@ test-on-%: $(VENV)/installed
 	KERAS_BACKEND=$* TF_CPP_MIN_LOG_LEVEL=3 \
 		$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 15 tests/compatibility
 
+# With the oldest Python, and of every package the oldest version, that setup.cfg admits.
+test-oldest: $(OLDEST)/installed
+	TF_CPP_MIN_LOG_LEVEL=3 $(OLDEST)/bin/python -m pytest --numprocesses 2 --dist worksteal
+
 test-slow: $(VENV)/installed
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 	TF_CPP_MIN_LOG_LEVEL=3 XLA_FLAGS= \
@@ -37,11 +43,18 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info
 
 # The marker is written last, so that an interrupted installation starts again.
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11 to 3.13 is needed")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[examples,test]'
+	touch $@
+
+$(OLDEST)/installed: setup.cfg pyproject.toml
+	python3.11 -m venv --clear $(OLDEST)
+	sed -n 's/^    \([a-z-]*\)>=\([0-9.]*\).*/\1==\2/p' setup.cfg > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(OLDEST)/constraints.txt --editable '.[examples,test]'
 	touch $@

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 
 if os.environ.get("KERAS_BACKEND") == "jax":
-    # What is compiled once serves all processes, which get the folder from the one that starts them.
+    # What is compiled once serves all processes: they get the folder from the one that starts them.
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()
         atexit.register(shutil.rmtree, folder, ignore_errors=True)

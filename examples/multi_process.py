@@ -1,0 +1,78 @@
+"""Trains a character language model in several processes, on one machine or on many.
+
+    python examples/multi_process.py --address HOST:PORT --processes 2 --process 0
+    python examples/multi_process.py --address HOST:PORT --processes 2 --process 1
+
+The address is one of process 0 that the others reach. Each batch is shared out among the processes,
+and there among their devices; all hold the same weights at any time. Process 0 writes the model,
+which TensorFlow loads, too. Keras does this on JAX: `pip install '.[jax]'`.
+"""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import batching
+import command_line
+import datasets
+import keras
+
+from keras_hypernets import models
+
+
+def parse(arguments):
+    parser = command_line.ArgumentParser(
+        prog="multi_process.py", description=__doc__.splitlines()[0]
+    )
+    parser.option("--address", str, None, "host and port of process 0", required=True)
+    parser.option("--processes", command_line.positive_integer, None, "how many", required=True)
+    parser.option("--process", command_line.count, None, "which of them this is", required=True)
+    parser.option("--data", str, "python-stdlib", "text, as for char_lm.py")
+    parser.option("--units", command_line.positive_integer, 160, "of the HyperLSTM")
+    parser.option("--batch-size", command_line.positive_integer, 32, "of all processes together")
+    parser.option("--sequence-length", command_line.length, 100, "characters in a row of a batch")
+    parser.option("--steps-per-epoch", command_line.positive_integer, 250, "training steps")
+    parser.option("--epochs", command_line.positive_integer, 4, "how many")
+    parser.option("--learning-rate", command_line.positive, 0.008, "of Adam")
+    parser.option("--output", str, "multi_process.keras", "file for the model")
+    parser.add_argument("--traceback", action="store_true", help="show where an error arose")
+    options = parser.parse_args(arguments)
+    if options.process >= options.processes:
+        parser.error(f"argument --process: must be below {options.processes}")
+    if options.batch_size % options.processes:
+        parser.error(f"argument --batch-size: must be a multiple of {options.processes}")
+    return options
+
+
+def main(arguments=None):
+    options = parse(arguments)
+    keras.distribution.initialize(options.address, options.processes, options.process)
+    text = datasets.load_text(options.data)
+    ids = datasets.encode(text.train, text.vocabulary)
+    batches = batching.Windows(ids, options.batch_size, options.sequence_length, seed=0)
+    steps = options.steps_per_epoch * options.epochs
+    rows = slice(options.process, None, options.processes)  # of a batch: the share of this process
+
+    keras.utils.set_random_seed(0)  # the same initial weights everywhere
+    with keras.distribution.DataParallel(auto_shard_dataset=False).scope():
+        model = models.char_language_model(
+            text.vocabulary, options.units, hyper_units=32, embedding_dim=8
+        )
+        model.compile(
+            keras.optimizers.Adam(options.learning_rate, global_clipnorm=1.0),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        model.fit(
+            (tuple(part[rows] for part in batches.batch(step)) for step in range(steps)),
+            shuffle=False,  # the batches are shuffled already
+            steps_per_epoch=options.steps_per_epoch,
+            epochs=options.epochs,
+            verbose=2 if options.process == 0 else 0,
+        )
+    # Within the scope every process would have to save, or this one would wait for them.
+    if options.process == 0:
+        model.save(options.output)
+
+
+if __name__ == "__main__":
+    command_line.run(main)
