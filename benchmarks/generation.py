@@ -4,9 +4,10 @@
 
 `generate` has the whole loop in one compiled function; beside it are the ways that one would write
 first: `model.predict` of the text so far's last character with the states in hand, and a
-`tf.function` of one step called from Python. Printed are medians over the rounds, in which the
-variants take turns, after a first call that traces and compiles. Nothing else should run on the
-machine.
+`tf.function` of one step called from Python. "Products alone" is a loop, compiled by XLA as well,
+with the products of states and kernels and little else: what the machine allows. Printed are
+medians over the rounds, in which the variants take turns, after a first call that traces and
+compiles. Nothing else should run on the machine.
 """
 
 import argparse
@@ -23,12 +24,18 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import training  # noqa: E402  before Keras, so that TensorFlow starts without its notes
 
 # isort: split
+import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import outputs  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from recurrent import CHARACTERS, SIZES  # noqa: E402
 
 from keras_hypernets import models  # noqa: E402
+from keras_hypernets.dynamic.recurrence.products import (  # noqa: E402
+    by_source,
+    pre_activations,
+    side_by_side,
+)
 
 VOCABULARY = string.printable[:CHARACTERS]
 
@@ -57,10 +64,33 @@ def writers(model, batch: int) -> dict[str, tuple[Callable[[int], object], int]]
 
     prompts = [VOCABULARY[0]] * batch
     return {
+        "products alone": (products_loop(model, batch), 4096 if batch == 1 else 1024),
         "generate": (partial(models.generate, model, prompts), 4096 if batch == 1 else 1024),
         "tf.function of a step": (step_loop, 256),
         "predict": (predict_loop, 8),
     }
+
+
+def products_loop(model, batch: int) -> Callable[[int], object]:
+    """A loop that multiplies states with kernels as `generate` has to, and writes no text."""
+    cell = next(layer.cell for layer in model.layers if isinstance(layer, keras.layers.RNN))
+    sources = {source: maps for source, maps in by_source(cell).items() if source != "x"}
+    kernels = {source: side_by_side(maps) for source, maps in sources.items()}
+
+    def step(n, state):
+        products = {source: state[source] @ kernel for source, kernel in kernels.items()}
+        sums = [tf.reduce_sum(p, 0) for p in pre_activations(products, sources).values()]
+        new = {}
+        for source, old in state.items():  # every number of the products goes into a state
+            new[source] = tf.tanh(tf.add_n([s for s in sums if s.shape[1] == old.shape[1]]))
+        return n + 1, new
+
+    @tf.function(jit_compile=True)
+    def run(length):
+        state = {source: tf.ones((batch, kernels[source].shape[0])) for source in sources}
+        return tf.while_loop(lambda n, _: n < length, step, (0, state))[1]
+
+    return lambda length: run(tf.constant(length))["h"].numpy()
 
 
 def measure(batch: int, ways: dict, rounds: int) -> dict[str, dict]:

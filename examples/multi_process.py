@@ -9,6 +9,7 @@ which TensorFlow loads, too. Keras does this on JAX: `pip install '.[jax]'`.
 """
 
 import os
+from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "jax"
 
@@ -34,7 +35,7 @@ def parse(arguments):
     parser.option("--steps-per-epoch", command_line.positive_integer, 250, "training steps")
     parser.option("--epochs", command_line.positive_integer, 4, "how many")
     parser.option("--learning-rate", command_line.positive, 0.008, "of Adam")
-    parser.option("--output", str, "multi_process.keras", "file for the model")
+    parser.option("--output", str, "runs/multi_process/model.keras", "file for the model")
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")
     options = parser.parse_args(arguments)
     if options.process >= options.processes:
@@ -71,6 +72,7 @@ def main(arguments=None):
         )
     # Within the scope every process would have to save, or this one would wait for them.
     if options.process == 0:
+        Path(options.output).parent.mkdir(parents=True, exist_ok=True)
         model.save(options.output)
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-# Most of the time goes into compiling what runs for a moment: without optimization. `XLA_FLAGS=`
-# gives what users have.
+# Most of the time goes into compiling what runs for a moment: without optimization. With
+# `XLA_FLAGS=` in the environment XLA does what it does for users.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "

@@ -86,8 +86,7 @@ class ExportSavedModel(tf.test.TestCase):
         for cell in ("hyper_lstm", "lstm"):
             path = self.folder(cell)
             options = {"recurrent_dropout": 0.2} if cell == "hyper_lstm" else {}
-            layers = 2 if cell == "hyper_lstm" else 1
-            model = small(cell, layers=layers, dropout=0.2, stateful=True, batch_size=3, **options)
+            model = small(cell, layers=2, dropout=0.2, stateful=True, batch_size=3, **options)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile("adam", loss, run_eagerly=True)
             model.fit(np.ones((3, 5), int), np.ones((3, 5), int), batch_size=3, verbose=0)
@@ -101,7 +100,7 @@ class ExportSavedModel(tf.test.TestCase):
                 results["signatures"], ["generate", "serving_default", "step", "tokens"]
             )
             embedding = model.get_layer("embedding")
-            free = small(cell, layers=layers, dropout=0.2)
+            free = small(cell, layers=2, dropout=0.2)
             free.set_weights(model.get_weights())
             self.assertEqual(results["lengths"], [4, 3])
             for text, logits in zip(("ab c", "é\nb"), results["logits"], strict=True):

@@ -125,7 +125,7 @@ class GatedCellTest(tf.test.TestCase):
             for _ in range(2):
                 keras.utils.set_random_seed(1)
                 model = keras.Sequential([keras.Input((6, 3)), make()])
-                model.compile("adam", "mse", jit_compile=False)
+                model.compile("adam", "mse")
                 model.fit(x, np.zeros((8, 4)), batch_size=4, epochs=3, verbose=0)
                 results.append(model.get_weights())
             for a, b in zip(*results, strict=True):

@@ -47,7 +47,7 @@ class Generator(tf.test.TestCase):
         for shape, dim, count in (((7, 7, 16, 16), 4, 4240), ((3, 3, 16, 16), 64, 75920)):
             self.assertEqual(built_generator(shape, embedding_dim=dim).count_params(), count)
 
-    def variance(self, initializer, embedding_dim, input_tiles, output_tiles, seeds=400):
+    def variance(self, initializer, embedding_dim, input_tiles, output_tiles, seeds=150):
         values = []
         for seed in range(seeds):
             keras.utils.set_random_seed(seed)
@@ -58,12 +58,11 @@ class Generator(tf.test.TestCase):
         return np.mean(values)
 
     def test_kernels_start_with_the_variance_of_he(self):
-        for dim in (16, 64):
-            for tiles in (1, 2, 4):
-                found = self.variance("hyperfan_in", dim, tiles, tiles)
-                self.assertAllClose(found, 2 / (9 * 4 * tiles), 0.1, 0)
-        found = self.variance("hyperfan_out", 16, 2, 3, seeds=100)
-        self.assertAllClose(found, 2 / (9 * 6 * 3), 0.1, 0)
+        for dim, tiles in ((16, 1), (64, 2), (16, 4)):
+            found = self.variance("hyperfan_in", dim, tiles, tiles)
+            self.assertAllClose(found, 2 / (9 * 4 * tiles), 0.15, 0)
+        found = self.variance("hyperfan_out", 16, 2, 3)
+        self.assertAllClose(found, 2 / (9 * 6 * 3), 0.15, 0)
 
     def test_notebook_values(self):
         ratios = []

@@ -40,8 +40,9 @@ class GatedCell(keras.Layer):
       is in no linear map by its name, `noise` the masks of `noise()`, empty outside training.
       Returns the output `(batch, units)` and the dictionary of new states.
     - `noise_rates` (optional): property, `{name: (rate, units)}` of the dropout masks for `tail`.
-    - `float32_states` (optional): names of states in no linear map that add up over many steps.
-      `GatedRNN` carries them in float32 where `pre` and the others are in half precision.
+    - `float32_states` (optional): names of states that add up over many steps and are in no linear
+      map. Where all else is in half precision, `GatedRNN` gives them to `tail` in float32, which
+      has to return them in float32.
 
     Args:
         units: positive integer, size of the output.
@@ -231,7 +232,7 @@ class GatedCell(keras.Layer):
         centred = wide - ops.mean(wide, axis=-1, keepdims=True)
         variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
         normalized = centred * ops.rsqrt(variance + self.layer_norm_epsilon)
-        return ops.cast(normalized, ops.dtype(x)) * gamma + beta
+        return ops.cast(normalized, ops.dtype(gamma)) * gamma + beta
 
     def add_bias(self, gates, small, name):
         """Adds the bias `(gates, units)` of that name to each gate, if there is one."""
@@ -258,7 +259,7 @@ class GatedCell(keras.Layer):
         return output, [new_state[name] for name in self.state_names]
 
     def check_shapes(self, inputs, states):
-        """Raises ValueError where `call` would."""
+        """Raises ValueError for inputs or states of a wrong shape."""
         features = next(maps["x"].shape[1] for maps in self.linear.values() if "x" in maps)
         if len(inputs.shape) != 2 or inputs.shape[1] not in (features, None):
             raise ValueError(

@@ -30,9 +30,11 @@ class GatedRNN(keras.layers.RNN):
     On TensorFlow the loop is compiled by XLA by itself, in parts that run at the same time: leave
     `jit_compile` of a model on a CPU at its default, which is off there.
 
-    Two things differ. On TensorFlow, gradients taken in training cannot be differentiated again (an
-    error says so); on JAX they can, but not in forward mode. And dropout masks have one seed per
+    Three things differ. On TensorFlow, gradients taken in training cannot be differentiated again
+    (an error says so); on JAX they can, but not in forward mode. Dropout masks have one seed per
     call and step: their values are others than Keras' loop would draw, their statistics the same.
+    And in half precision the cell's `float32_states`, such as c, go from step to step in float32,
+    in training and outside of it; states that enter or leave a call have the compute dtype.
 
     Args:
         cell: a `GatedCell`.
@@ -65,6 +67,11 @@ class GatedRNN(keras.layers.RNN):
     def __init__(self, cell, checkpoint_every=None, **kwargs):
         if not isinstance(cell, GatedCell):
             raise ValueError(f"`cell` must be a GatedCell. Received: cell={cell!r}")
+        if not set(cell.float32_states) <= set(cell.state_names):
+            raise ValueError(
+                f"`float32_states` of a cell must be some of its states {cell.state_names}. "
+                f"Received: float32_states={cell.float32_states!r}"
+            )
         for name in LOOP_OPTIONS:
             boolean(name, kwargs.get(name, False))
         by_keras("activity_regularizer", kwargs.get("activity_regularizer"))
@@ -75,13 +82,15 @@ class GatedRNN(keras.layers.RNN):
         self.supports_masking = True  # later versions of Keras turn it off in RNN
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        knows = self._knows_the_cell()
-        recur = _fast_loop() if knows and training and not self.unroll else None
+        cell = self.cell
+        as_base = type(cell).call is GatedCell.call and cell.compute_dtype == self.compute_dtype
+        # `linear`, `tail` and `noise_rates` say all that the cell does.
+        known = as_base and type(cell).noise is GatedCell.noise
+        recur = _fast_loop() if known and training and not self.unroll else None
         if recur is None:
-            wide = knows and self.compute_dtype in HALF and self.cell.float32_states
+            wide = as_base and self.compute_dtype in HALF and cell.float32_states
             loop = self._loop_with_wide_states if wide else super().inner_loop
             return loop(sequences, initial_state, mask, training=training)
-        cell = self.cell
         cell.check_shapes(sequences[:, 0], initial_state)
         x = ops.cast(ops.transpose(sequences, (1, 0, 2)), cell.compute_dtype)
         state = dict(zip(cell.state_names, _carried(cell, initial_state), strict=True))
@@ -110,24 +119,22 @@ class GatedRNN(keras.layers.RNN):
     def _loop_with_wide_states(self, sequences, initial_state, mask, training):
         options = {name: getattr(self, name) for name in LOOP_OPTIONS}
         options |= {"stateful": False, "return_state": True}
-        rnn = keras.layers.RNN(_WideStates(self.cell), dtype="float32", **options)
+        cell = _WideStates(self.cell)
+        rnn = keras.layers.RNN(cell, dtype="float32", name=self.name, **options)
         output, *states = rnn(sequences, initial_state, mask, training=training)
         if not self.return_sequences:
             return output, output[:, None], states
         return output[:, -1], output, states
 
-    def _knows_the_cell(self):
-        """Whether `linear`, `tail` and `noise_rates` say all that the cell does."""
-        kind = type(self.cell)
-        as_base = kind.call is GatedCell.call and kind.noise is GatedCell.noise
-        return as_base and self.cell.compute_dtype == self.compute_dtype
-
 
 class _WideStates(keras.Layer):
-    """A cell in half precision whose states are in float32: those of a plain RNN are in one."""
+    """A cell in half precision that takes and returns states in float32.
+
+    Keras' RNN casts all states to the one dtype of its cell.
+    """
 
     def __init__(self, cell):
-        super().__init__(dtype="float32")
+        super().__init__(dtype="float32", name=cell.name)
         self.cell = cell
         self.state_size = cell.state_size
         self.output_size = cell.output_size
@@ -138,7 +145,7 @@ class _WideStates(keras.Layer):
 
 
 def _carried(cell, states):
-    """States in the precision in which a step takes them from the one before."""
+    """Casts a cell's `float32_states` to float32 in half precision, all else to its dtype."""
     wide = cell.float32_states if cell.compute_dtype in HALF else ()
     return [
         ops.cast(state, "float32" if name in wide else cell.compute_dtype)

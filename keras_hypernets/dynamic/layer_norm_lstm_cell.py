@@ -32,7 +32,7 @@ class LSTMTail:
         g = self.activation(g) if mask is None else self.activation(g) * mask
         kept = ops.cast(self.recurrent_activation(f + self.forget_bias), c.dtype) * c
         c = kept + ops.cast(self.recurrent_activation(i) * g, c.dtype)
-        normalized = self.normalize(ops.cast(c, gates.dtype), small, f"{prefix}cell")
+        normalized = ops.cast(self.normalize(c, small, f"{prefix}cell"), gates.dtype)
         return self.recurrent_activation(o) * self.activation(normalized), c
 
     def get_config(self):

@@ -42,6 +42,7 @@ TESTS = {
     "`fit` in float16, scaled loss": precision.test_training_in_float16,
     "c in float32 under mixed precision": precision.test_small_steps_of_c_add_up,
     "1,000 steps in half precision": precision.test_errors_of_1000_steps_do_not_add_up,
+    "masks, states, directions in half precision": precision.test_options_in_half_precision,
     "`stateful` in half precision": precision.test_stateful_in_half_precision,
     "layer norm's statistics in float32": precision.test_statistics_of_layer_norm_are_in_float32,
     "symbolic shapes": compilation.test_shapes_are_known_before_the_values,

@@ -7,6 +7,7 @@ from backends import BACKEND, QUICK
 from keras import ops
 from random_weights import randomize
 from rows import row_of, rows, rows_named
+from test_recurrent_life import WAYS, states_for
 
 
 @rows()
@@ -49,12 +50,16 @@ def test_double(row, double):
     np.testing.assert_allclose(*map(ops.convert_to_numpy, (output, usual(x))), 1e-4, 1e-5)
 
 
-@rows("cell")
+@rows_named(
+    "HyperLSTMCell",
+    "HyperGRUCell",
+    "HyperSimpleRNNCell",
+    "LayerNormLSTMCell",
+    "a cell of one's own",
+)
 def test_statistics_of_layer_norm_are_in_float32(row):
     """Squares of 1000 are infinite in float16."""
     cell = row.make(dtype="mixed_float16")
-    if not cell.layer_norm:
-        pytest.skip("a cell without layer norm")
     cell.build((None, 3))
     name = next(name for name in cell.small if name.endswith("gate_gamma")).removesuffix("_gamma")
     gates, units = cell.small[f"{name}_gamma"].shape
@@ -80,7 +85,7 @@ def results_of(layer, x, states=None, training=False):
     return [ops.convert_to_numpy(ops.cast(result, "float32")) for result in found]
 
 
-HALF = pytest.mark.parametrize(
+IN_HALF = pytest.mark.parametrize(
     "row, dtype",
     [(row_of("HyperLSTM"), "mixed_float16"), (row_of("LayerNormLSTM"), "mixed_bfloat16")],
     ids=["HyperLSTM-float16", "LayerNormLSTM-bfloat16"],
@@ -89,40 +94,65 @@ IN_TRAINING_AND_NOT = pytest.mark.parametrize("training", [False, True])
 
 
 @IN_TRAINING_AND_NOT
-@HALF
+@IN_HALF
 def test_small_steps_of_c_add_up(row, dtype, training):
-    """1000 steps of 0.0007: in half precision their sum stands still long before."""
+    """1000 steps of 0.0007: a sum in half precision would come out too small."""
     x = np.zeros((1, 1000, 3), "float32")
-    outputs = []
+    found = []
     for policy in ("float32", dtype):
-        layer = row.layer(dtype=policy, layer_norm=False, forget_bias=20.0)
+        layer = row.layer(dtype=policy, layer_norm=False, forget_bias=20.0, return_state=True)
         layer.build(x.shape)
         layer.set_weights([np.zeros(weight.shape) for weight in layer.weights])
-        # a nearly closed input gate, a candidate, an open output gate
-        layer.cell.bias.assign(np.full((4, 8), [[-7.0], [0.0], [1.0], [9.0]]))
-        outputs += results_of(layer, x, training=training)
-    np.testing.assert_allclose(*outputs, 0.02)
+        for weight in layer.weights:
+            if weight.name in ("bias", "hyper_bias"):
+                # a nearly closed input gate, a candidate, an open output gate
+                gates = np.array([[-7.0], [0.0], [1.0], [9.0]])
+                weight.assign(np.broadcast_to(gates, weight.shape))
+        found.append(results_of(layer, x, training=training))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, 0.02)
 
 
 @IN_TRAINING_AND_NOT
-@HALF
+@IN_HALF
 def test_errors_of_1000_steps_do_not_add_up(row, dtype, training):
     """They are at most three times the error of one step from the right states."""
     x = np.random.default_rng(0).standard_normal((32, 1000, 3)).astype("float16")
-    loop = row.layer(return_sequences=True, return_state=True)
-    loop.build(x.shape)
-    randomize(loop)
+    wide = row.layer(return_sequences=True, return_state=True)
+    wide.build(x.shape)
+    randomize(wide)
     layer = row.layer(dtype=dtype, return_sequences=True)
     layer.build(x.shape)
-    layer.set_weights(loop.get_weights())
-    _, *states = results_of(loop, x[:, :900])
-    right, *_ = results_of(loop, x[:, 900:], states)
+    layer.set_weights(wide.get_weights())
+    _, *states = results_of(wide, x[:, :900])
+    right, *_ = results_of(wide, x[:, 900:], states)
     of_many = results_of(layer, x, training=training)[0][:, 900:] - right
     of_one = results_of(layer, x[:, 900:901], states, training)[0] - right[:, :1]
     assert np.std(of_many) <= 3 * np.std(of_one)
 
 
-@HALF
+@pytest.mark.parametrize("way", WAYS)
+@IN_HALF
+def test_options_in_half_precision(row, dtype, way):
+    """Masks, states, directions: as in float32, but for its digits."""
+    options, x = dict(WAYS[way]), row.x(3)
+    mask, with_states = options.pop("mask", None), options.pop("states", False)
+    wide, layer = (
+        row.layer(return_state=True, dtype=policy, **options) for policy in (None, dtype)
+    )
+    for one in (wide, layer):
+        one.build(x.shape)
+    randomize(wide)
+    layer.set_weights(wide.get_weights())
+    states = states_for(wide.cell, 3) if with_states else None
+    for training in (False, True):
+        given = {"initial_state": states, "mask": mask, "training": training}
+        for y, right in zip(layer(x, **given), wide(x, **given), strict=True):
+            y, right = (ops.convert_to_numpy(ops.cast(v, "float32")) for v in (y, right))
+            np.testing.assert_allclose(y, right, 0.05, 0.05)
+
+
+@IN_HALF
 def test_stateful_in_half_precision(row, dtype):
     x = row.x()
     whole = row.layer(dtype=dtype)

@@ -86,12 +86,12 @@ def test_values_and_gradients(way, double):
 
 
 def test_second_gradients(double):
-    """They follow from the first ones, which finite differences move."""
+    """They agree with finite differences of the first ones."""
     layer = GatedRNN(LayerNormLSTMCell(3, layer_norm=False, **DOUBLE), dtype="float64")
     layer.build((None, None, 2))
     randomize(layer, deviation=0.5)
-    values = [[v.value for v in layer.trainable_variables], []]
-    values[1] = [v.value for v in layer.non_trainable_variables]
+    groups = layer.trainable_variables, layer.non_trainable_variables
+    values = [[variable.value for variable in group] for group in groups]
 
     def loss(x):
         return jnp.sum(layer.stateless_call(*values, x, training=True)[0] ** 2)

@@ -8,4 +8,5 @@ from table import table
 
 @only("tensorflow", "other backends run some tests for other rows")
 def test_readme_has_the_table():
-    assert table() in (Path(__file__).parents[2] / "README.md").read_text()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert table() in readme, "what tests/compatibility/table.py prints has to stand in README.md"

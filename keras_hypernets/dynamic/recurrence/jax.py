@@ -4,9 +4,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from keras import ops
 
-from keras_hypernets.dynamic.recurrence.products import by_source, pre_activations, side_by_side
+from keras_hypernets.dynamic.recurrence.products import by_source, pre_activations, weights_of
 
 OUTPUT = "output of the step before"  # no name of a state, which is a Python name
 tree = jax.tree_util
@@ -17,9 +16,9 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
     if mask is not None or not sequences:
         # Keras' loop on JAX takes the first state for the output before the first step.
         state = {**state, OUTPUT: state[cell.state_names[0]]}
-    kernels = {source: side_by_side(maps) for source, maps in by_source(cell).items()}
-    small = {name: ops.convert_to_tensor(weight) for name, weight in cell.small.items()}
-    run = functools.partial(_run, _tail_of(cell, sequences), kernels, small)
+    # In half precision the gradients of blocks are to add up in float32.
+    weights = tree.tree_map(lambda w: w.astype(_wide(w)), weights_of(cell))
+    run = functools.partial(_run, _tail_of(cell, sequences), *weights)
     steps = x, None if seed is None else _keys(seed, x.shape[0]), mask
     if checkpoint_every is None:
         last, outputs = run(state, steps)
@@ -49,6 +48,8 @@ def _run(tail, kernels, small, state, steps):
         return forward(*arguments)[0]
 
     def forward(x, state, kernels, small, keys, mask):
+        kernels, small = tree.tree_map(lambda w: w.astype(x.dtype), (kernels, small))
+
         def step(state, values):
             of_x, key, keep = values
             products = {s: state[s] @ W for s, W in _but("x", kernels).items()}
@@ -63,7 +64,6 @@ def _run(tail, kernels, small, state, steps):
     def backward(kept, upstream):
         products, sources, kernels, small, keys, mask = kept
         dlast, doutputs = upstream
-        transposed = tree.tree_map(jnp.transpose, kernels)  # once, not at every step
 
         def step(carry, values):
             dstate, dsmall = carry
@@ -72,16 +72,19 @@ def _run(tail, kernels, small, state, steps):
                 state = {**state, OUTPUT: jnp.zeros_like(dstate[OUTPUT])}  # its value is not used
             _, pull = jax.vjp(lambda *args: tail(*args, key, keep), of_step, state, small)
             dproducts, dstate, more = pull((dy, dstate))
-            for s, W in _but("x", transposed).items():
-                dstate[s] += dproducts[s] @ W
+            for s, W in _but("x", kernels).items():
+                dstate[s] += jnp.einsum("bo,io->bi", dproducts[s], W)
             return (dstate, tree.tree_map(_add, dsmall, more)), dproducts
 
         zeros = tree.tree_map(_zeros_like, small)
         steps = products, _but("x", sources), doutputs, keys, mask
         (dstate, dsmall), dproducts = jax.lax.scan(step, (dlast, zeros), steps, reverse=True)
-        dsmall = tree.tree_map(lambda total, w: total.astype(w.dtype), dsmall, small)
-        dkernels = {s: jnp.einsum("tbi,tbo->io", sources[s], dproducts[s]) for s in kernels}
-        return dproducts["x"] @ transposed["x"], dstate, dkernels, dsmall, None, None
+        dx = jnp.einsum("tbo,io->tbi", dproducts["x"], kernels["x"])
+        dkernels = {
+            s: jnp.einsum("tbi,tbo->io", sources[s], dproducts[s], preferred_element_type=_wide(W))
+            for s, W in kernels.items()
+        }
+        return dx, dstate, dkernels, dsmall, None, None
 
     run.defvjp(forward, backward)
     x, keys, mask = steps
@@ -134,5 +137,9 @@ def _add(total, more):
 
 
 def _zeros_like(weight):
-    """Zeros of a weight's shape; sums over many steps lose digits in half precision."""
-    return jnp.zeros(weight.shape, jnp.promote_types(weight.dtype, "float32"))
+    return jnp.zeros(weight.shape, _wide(weight))
+
+
+def _wide(weight):
+    """The dtype for sums over many steps, which lose digits in half precision."""
+    return jnp.promote_types(weight.dtype, "float32")

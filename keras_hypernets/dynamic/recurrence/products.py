@@ -18,6 +18,19 @@ def side_by_side(kernels):
     return ops.concatenate(flat, axis=1)
 
 
+def weights_of(cell):
+    """The kernels of each source side by side, and the small weights, in the compute dtype."""
+
+    def value(weight):
+        return ops.cast(ops.convert_to_tensor(weight), cell.compute_dtype)
+
+    kernels = {
+        source: side_by_side({p: value(W) for p, W in maps.items()})
+        for source, maps in by_source(cell).items()
+    }
+    return kernels, {name: value(weight) for name, weight in cell.small.items()}
+
+
 def apart(values, kernels):
     """Takes the columns of `(rows, gates * units + ...)` apart to `(gates, rows, units)` each."""
     parts, start = {}, 0
@@ -40,15 +53,8 @@ def pre_activations(products, sources):
 
 def prepared_cell(cell):
     """Returns functions for the products of inputs and, from there, for a step of a GatedCell."""
-
-    def value(weight):
-        return ops.cast(ops.convert_to_tensor(weight), cell.compute_dtype)
-
     sources = by_source(cell)
-    kernels = {
-        s: side_by_side({p: value(W) for p, W in maps.items()}) for s, maps in sources.items()
-    }
-    small = {name: value(weight) for name, weight in cell.small.items()}
+    kernels, small = weights_of(cell)
 
     def of_inputs(x):
         return ops.matmul(x, kernels["x"])

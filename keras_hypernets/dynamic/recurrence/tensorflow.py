@@ -26,18 +26,17 @@ between blocks are kept, and the way back runs each block forward again first.
 """
 
 import tensorflow as tf
-from keras import ops
 
-from keras_hypernets.dynamic.recurrence.products import by_source, side_by_side
+from keras_hypernets.dynamic.recurrence.products import weights_of
 from keras_hypernets.dynamic.recurrence.tensorflow_block import (
     OUTPUT,
     add,
     but,
     compiled_steps,
     loop,
-    of_block,
     spec_of,
     spec_of_output,
+    specs_of_block,
     specs_of_products,
     zeros_like,
 )
@@ -66,14 +65,13 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
     rides = mask is not None or not sequences
     if rides:
         state = {**state, OUTPUT: tf.zeros((tf.shape(x)[1], cell.output_size), x.dtype)}
-    weights = (
-        {source: side_by_side(maps) for source, maps in by_source(cell).items()},
-        {name: ops.convert_to_tensor(weight) for name, weight in cell.small.items()},
-    )
+    weights = weights_of(cell)
     steps = compiled_steps(cell, rides, sequences)
     seeds = [None, None]
     if seed is not None:  # seeds of calls differ by 1, those of steps too: hashed, they do not meet
-        seeds = tf.unstack(tf.random.stateless_uniform([2, 2], seed, None, None, tf.int32))
+        seeds = tf.unstack(
+            tf.random.stateless_uniform([2, 2], seed, minval=None, maxval=None, dtype=tf.int32)
+        )
     parts = []
     for n, rows in enumerate(_parts_of_batch(x)):
         values = x[:, rows], {name: value[rows] for name, value in state.items()}
@@ -149,7 +147,7 @@ def _run(steps, output, x, state, kernels, small, mask, seed, checkpoint_every):
 
         states = nest.map_structure(spec_of, state)
         kept = specs_of_products(x, kernels), but(OUTPUT, states)
-        specs = of_block(results[1]), states if checkpoint_every else of_block(kept)
+        specs = specs_of_block(results[1]), states if checkpoint_every else specs_of_block(kept)
         last, (outputs, kept) = loop(blocks, blocks, block, state, specs)
         outputs = nest.map_structure(joined, outputs)
 
@@ -159,8 +157,8 @@ def _run(steps, output, x, state, kernels, small, mask, seed, checkpoint_every):
 
             def block(n, carry):
                 dstate, dkernels, dsmall = carry
-                read = nest.map_structure(lambda array: array.read(n), kept)
-                products, before = run_block(n, read)[-1] if checkpoint_every else read
+                saved = nest.map_structure(lambda array: array.read(n), kept)
+                products, before = run_block(n, saved)[-1] if checkpoint_every else saved
                 doutput = nest.map_structure(lambda values: values[n], doutputs)
                 dproducts, dstate, dsmall = backward(
                     products, before, doutput, dstate, but("x", kernels), small, dsmall, *at(n)

@@ -119,8 +119,8 @@ def loop(count, size, step, carry, specs, reverse=False):
     )[1:]
 
 
-def of_block(specs):
-    """Of a block of steps, from those of a step."""
+def specs_of_block(specs):
+    """Those of the values of a block of steps, from those of a step."""
     return nest.map_structure(lambda s: tf.TensorSpec((None, *s.shape), s.dtype), specs)
 
 
