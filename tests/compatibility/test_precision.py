@@ -53,7 +53,6 @@ def test_double(row, double):
 @rows_named(
     "HyperLSTMCell",
     "HyperGRUCell",
-    "HyperSimpleRNNCell",
     "LayerNormLSTMCell",
     "a cell of one's own",
 )
