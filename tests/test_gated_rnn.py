@@ -329,3 +329,9 @@ class AsALayer(tf.test.TestCase):
             GatedRNN(keras.layers.LSTMCell(3))
         with pytest.raises(ValueError, match="`dropout` must be a number"):
             HyperGRU(3, dropout=2)
+
+    def test_float32_states_are_states(self):
+        cell = LayerNormLSTMCell(4)
+        cell.float32_states = ("memory",)
+        with self.assertRaisesRegex(ValueError, "`float32_states` .*Received: .*'memory'"):
+            GatedRNN(cell)
