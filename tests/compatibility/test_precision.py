@@ -89,7 +89,9 @@ IN_HALF = pytest.mark.parametrize(
     [(row_of("HyperLSTM"), "mixed_float16"), (row_of("LayerNormLSTM"), "mixed_bfloat16")],
     ids=["HyperLSTM-float16", "LayerNormLSTM-bfloat16"],
 )
-IN_TRAINING_AND_NOT = pytest.mark.parametrize("training", [False, True])
+# On PyTorch it is the same loop, and a slow one.
+TRAINING = [False] if BACKEND == "torch" else [False, True]
+IN_TRAINING_AND_NOT = pytest.mark.parametrize("training", TRAINING)
 
 
 @IN_TRAINING_AND_NOT
