@@ -153,6 +153,7 @@ def test_options_in_half_precision(row, dtype, way):
             np.testing.assert_allclose(y, right, 0.05, 0.05)
 
 
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras loses the states there, its LSTM's as well")
 @IN_HALF
 def test_stateful_in_half_precision(row, dtype):
     x = row.x()
