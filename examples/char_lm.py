@@ -155,9 +155,8 @@ def _add_training_options(parser):
     parser.add_argument(
         "--jit-compile",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="compile training with XLA: faster for small models, slower for large ones on a CPU "
-        "(default: yes)",
+        help="compile training with XLA (default: as Keras decides; on a CPU it does not, and the "
+        "layers compile their own loop)",
     )
 
 

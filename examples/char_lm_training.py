@@ -90,7 +90,7 @@ class Run:
                 keras.optimizers.Adam(options.learning_rate, global_clipnorm=options.clip_norm),
                 keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                 metrics=[evaluation.bits_per_character],
-                jit_compile=options.jit_compile,
+                jit_compile="auto" if options.jit_compile is None else options.jit_compile,
             )
             # The metric's variables, which `fit` resets: a step that makes any is traced twice.
             vocabulary = len(self.text.vocabulary)

@@ -8,10 +8,14 @@ and there among their devices; all hold the same weights at any time. Process 0 
 which TensorFlow loads, too. Keras does this on JAX: `pip install '.[jax]'`.
 """
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "jax"
+if importlib.util.find_spec("jax") is None:
+    sys.exit("multi_process.py: error: Keras trains in several processes on JAX: install '.[jax]'")
 
 import batching
 import command_line
