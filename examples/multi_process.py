@@ -5,7 +5,8 @@
 
 The address is one of process 0 that the others reach. Each batch is shared out among the processes,
 and there among their devices; all hold the same weights at any time. Process 0 writes the model,
-which TensorFlow loads, too. Keras does this on JAX: `pip install '.[jax]'`.
+which TensorFlow loads, too, when training ends; there are no checkpoints on the way. Keras does
+this on JAX: `pip install '.[examples,jax]'`.
 """
 
 import importlib.util
@@ -15,12 +16,13 @@ from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "jax"
 if importlib.util.find_spec("jax") is None:
-    sys.exit("multi_process.py: error: Keras trains in several processes on JAX: install '.[jax]'")
+    sys.exit("multi_process.py: error: Keras does this on JAX: install '.[examples,jax]'")
 
 import batching
 import command_line
 import datasets
 import keras
+import outputs
 
 from keras_hypernets import models
 
@@ -77,7 +79,9 @@ def main(arguments=None):
     # Within the scope every process would have to save, or this one would wait for them.
     if options.process == 0:
         Path(options.output).parent.mkdir(parents=True, exist_ok=True)
-        model.save(options.output)
+        with outputs.replacing(options.output) as unfinished:
+            model.save(unfinished)
+        print(f"wrote {options.output}")
 
 
 if __name__ == "__main__":
