@@ -66,8 +66,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         command.option("--checkpoint", str, CHECKPOINT, "model to load, a .keras file")
     train.option("--prompt", str, None, "beginning of the sample (default: of the validation text)")
     generate.option("--prompt", str, None, "text to continue", required=True)
+    generate.option(
+        "--top-k", positive_integer, None, "draw from so many characters (default: all)"
+    )
+    generate.option(
+        "--top-p", factor, None, "draw from the most likely characters of this share (default: all)"
+    )
+    generate.option("--stop", str, None, "text that ends the writing, such as $'\\n\\n'")
     for command in (train, generate):
-        command.option("--length", length, 500, "characters to write")
+        command.option("--length", length, 500, "characters to write, at most")
         command.option("--temperature", at_least_zero, 0.8, "of the sampling; 0: most likely")
         command.option("--seed", seed, 0, "the same seed gives the same result")
     export.option(
@@ -208,15 +215,19 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def generate(options: argparse.Namespace) -> None:
-    """Prints what a trained model writes."""
+    """Prints what a trained model writes, as it writes."""
     import char_lm_evaluation as evaluation
 
     from keras_hypernets import models
 
     model = evaluation.load(options.checkpoint)
     evaluation.check_prompt(model, options.prompt)
-    settings = (options.length, options.temperature, options.seed)
-    print(models.generate(model, options.prompt, *settings))
+    names = ("prompt", "length", "temperature", "seed", "top_k", "top_p", "stop")
+    pieces = models.stream(model, **{name: getattr(options, name) for name in names})
+    print(options.prompt, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
 
 
 def export(options: argparse.Namespace) -> None:

@@ -140,7 +140,8 @@ class Run:
             "bits_per_character",
             "bits per character",
         )
-        export.export_saved_model(model, self.output / "saved_model")
+        card = training.card_of(results, "bits_per_character")
+        export.export_saved_model(model, self.output / "saved_model", card=card)
         return results
 
 

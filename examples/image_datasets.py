@@ -33,8 +33,13 @@ class ImageData:
     train: tuple[np.ndarray, np.ndarray]
     validation: tuple[np.ndarray, np.ndarray]
     test: Callable[[], tuple[np.ndarray, np.ndarray]]
-    classes: int
+    class_names: tuple[str, ...]
     sha256: str
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -69,37 +74,36 @@ def load_images(name: str) -> ImageData:
         DataError: If `name` is unknown or the data cannot be had.
     """
     if name == "digits":
-        parts = _digits()
-        train, validation = parts[:2]
-        test = parts[2]
+        train, validation, test = _digits()
+        class_names = tuple("0123456789")
 
         def load_test():
             return test
     elif name in HOSTS:
-        images, labels = _prepared(name, "train")
+        images, labels, class_names = _prepared(name, "train")
         train, validation = (
             (images[part], labels[part]) for part in (slice(-VALIDATION), slice(-VALIDATION, None))
         )
 
         def load_test():
-            return _prepared(name, "test")
+            return _prepared(name, "test")[:2]
     else:
         known = ", ".join([*HOSTS, "digits"])
         raise DataError(f"`--dataset` must be one of {known}. Received: {name!r}")
     digest = hashlib.sha256()
     for array in (*train, *validation):
         digest.update(np.ascontiguousarray(array))
-    classes = int(train[1].max()) + 1
-    return ImageData(name, train, validation, load_test, classes, digest.hexdigest())
+    return ImageData(name, train, validation, load_test, class_names, digest.hexdigest())
 
 
-def _prepared(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _prepared(name: str, split: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     with prepared_builder(name, HOSTS[name], ALTERNATIVES.get(name, "")) as builder:
         import tensorflow_datasets as tfds
 
         dataset = builder.as_dataset(split=split, batch_size=-1, as_supervised=True)
         images, labels = tfds.as_numpy(dataset)
-    return images, labels.astype("int32")
+        class_names = tuple(builder.info.features["label"].names)
+    return images, labels.astype("int32"), class_names
 
 
 def _digits() -> list[tuple[np.ndarray, np.ndarray]]:

@@ -174,7 +174,12 @@ class Run:
             **training.environment(),
             "history": history,
         }
-        export.export_saved_model(model, self.output / "saved_model")
+        export.export_saved_model(
+            model,
+            self.output / "saved_model",
+            self.data.class_names,
+            card=training.card_of(results, "error"),
+        )
         outputs.save_json(self.output / "results.json", results)
         return results
 

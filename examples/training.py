@@ -5,6 +5,8 @@ import json
 import math
 import os
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,6 +227,16 @@ def milliseconds_per_step(history: list[dict]) -> float:
     steps = np.diff([0, *(record["step"] for record in history)])
     times = np.array([record["seconds"] for record in history]) / steps
     return float(np.median(times[1:] if len(times) > 1 else times) * 1000)
+
+
+def card_of(results: dict, score: str) -> dict:
+    """What the card of a model says of the run: its score, its settings, and how to repeat it."""
+    script = Path(sys.argv[0]).name
+    return {
+        "command": shlex.join(["python", f"examples/{script}", *sys.argv[1:]]),
+        score: results[score],
+        "settings": results["settings"],
+    }
 
 
 def environment() -> dict:

@@ -3,19 +3,30 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_hypernets import validation
 from keras_hypernets.baking import bake
-from keras_hypernets.models import stepping, text_generation
+from keras_hypernets.models import stepping
+from keras_hypernets.serving import files
+from keras_hypernets.serving.models import signatures_of_classifier, signatures_of_model
+from keras_hypernets.serving.text import signatures_of_language_model
 
 __all__ = ["bake", "export_saved_model"]
 
 
-def export_saved_model(model: keras.Model, path: str | os.PathLike) -> None:
+def export_saved_model(
+    model: keras.Model,
+    path: str | os.PathLike,
+    class_names: Sequence[str] | None = None,
+    from_logits: bool = True,
+    version: int | str | None = None,
+    card: dict | None = None,
+    warm_up: bool = False,
+) -> str:
     """Writes a SavedModel that any TensorFlow serves, without keras_hypernets.
 
     The folder appears whole or not at all; a SavedModel that is there already is replaced. Batch
@@ -26,21 +37,46 @@ def export_saved_model(model: keras.Model, path: str | os.PathLike) -> None:
       is the longest text's length and what follows a shorter text's end means nothing, and
       `lengths` (batch), in characters.
     - `tokens`: `ids` (batch, time) int32 -> `logits`.
-    - `step`: `ids` (batch) int32, `seed` and `position` int32, `temperature` float32 and the states
-      -> `logits` (batch, characters), `next_id` (batch), drawn with (seed, position), and the
-      states: streaming. The first character after a prompt has position 0, the next one 1.
-    - `generate`: `prompt` (batch) strings, `length` int32, `temperature` float32, `seed` int32 ->
-      `text` (batch), prompts with their continuations, the same as `models.generate` writes.
+    - `step`: `ids` (batch) int32, `seed` and `position` int32, `temperature` float32, `top_k` int32
+      (0: all), `top_p` float32 (1: all) and the states -> `logits` (batch, characters), `next_id`
+      (batch), drawn with (seed, position), and the states: streaming. The first character after a
+      prompt has position 0, the next one 1.
+    - `generate`: `prompt` (batch) strings, `length` int32, `temperature` float32, `seed` int32,
+      `top_k` and `top_p` as in `step`, `stop` string (empty: none) -> `text` (batch), prompts with
+      their continuations, the same as `models.generate` writes.
 
-    Any other model gets what `model.export` gives it.
+    A model with `class_names` gets
+
+    - `serving_default`: `images` (batch, height, width, channels) uint8 -> `probabilities`
+      (batch, classes) float32 and `class_name` (batch) strings, the most likely one.
+
+    Any other functional or sequential model gets its call as `serving_default`, with the names of
+    its inputs, and of the layers its outputs come from. One of neither kind gets what
+    `model.export` gives it.
+
+    In the folder is a `card.json` with the model's name and parameters, the signatures, the class
+    names and the versions of the libraries.
 
     Args:
         model: a built Keras model.
         path: folder to write.
+        class_names: names of the classes of a model from images, in pixel values of 0 to 255, to a
+            number for each class. Default `None`, no classifier.
+        from_logits: whether these numbers are logits; else they are probabilities. Default `True`.
+        version: positive integer, to write the folder `path/version`, as servers expect it;
+            `"next"` is one more than the highest that is there. Default `None`, `path` itself.
+        card: what else `card.json` shall say, such as data and score: a dictionary for JSON.
+        warm_up: whether to write a request of each signature to `assets.extra`, with which
+            TensorFlow Serving warms up. Needs tensorflow-serving-api. Default `False`.
+
+    Returns:
+        The folder that was written.
 
     Raises:
         RuntimeError: on another backend than TensorFlow.
-        ValueError: if `path` exists and is no SavedModel, or cannot be written.
+        ImportError: for `warm_up` without tensorflow-serving-api.
+        ValueError: for another argument out of its range, or if the folder exists and is no
+            SavedModel, or cannot be written.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -49,27 +85,81 @@ def export_saved_model(model: keras.Model, path: str | os.PathLike) -> None:
         )
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a Keras model. Received: model={model!r}")
+    validation.boolean("from_logits", from_logits)
+    card = files.check_card(card)
+    if validation.boolean("warm_up", warm_up):
+        files.prediction_logs()
+    path = _folder(path, version)
+    signatures = _signatures(model, class_names, from_logits)
+    if not signatures and warm_up:
+        raise ValueError(
+            "`warm_up` is for functional and sequential models. Received: warm_up=True"
+        )
+    if class_names is not None:
+        card = {"class_names": list(class_names), **card}
+
+    workspace = _workspace(path)
+    try:
+        new = workspace / "new"
+        graphs = {name: signature.traced() for name, signature in signatures.items()}
+        if graphs:
+            archive = keras.export.ExportArchive()
+            archive.track(model)
+            for name, graph in graphs.items():
+                archive.add_endpoint(name, graph)
+            archive.write_out(str(new), verbose=False)
+        else:
+            model.export(str(new), verbose=False)
+        files.write_card(new, {**files.facts_of(model, graphs), **card})
+        if warm_up:
+            files.write_warm_up_requests(new, signatures)
+        _replace(path, workspace)
+    finally:
+        shutil.rmtree(workspace)
+    return str(path)
+
+
+def _signatures(model, class_names, from_logits):
+    if stepping.is_character_language_model(model) and class_names is None:
+        return signatures_of_language_model(model)
+    if not getattr(model, "inputs", None):
+        if class_names is not None:
+            raise ValueError(
+                "`class_names` is for functional and sequential models. "
+                f"Received: class_names={class_names!r}"
+            )
+        return {}
+    if class_names is not None:
+        return signatures_of_classifier(model, class_names, from_logits)
+    return signatures_of_model(model)
+
+
+def _folder(path, version):
+    """The folder to write, which is new or a SavedModel."""
     path = Path(validation.path("path", path))
+    if version == "next":
+        there = [int(p.name) for p in path.glob("*") if p.name.isdecimal()]
+        path = path / str(max(there, default=0) + 1)
+    elif version is not None:
+        rule = 'a positive integer or "next"'
+        path = path / str(validation.integer("version", version, rule, lambda n: 0 < n < 2**63))
     if path.resolve() == Path.cwd() or (path.exists() and not (path / "saved_model.pb").exists()):
         raise ValueError(
             f"`path` must be new, or a SavedModel to replace. Received: path={str(path)!r}"
         )
+    return path
+
+
+def _workspace(path):
+    """A folder beside another one to write, from which the result can be moved in one step."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        workspace = Path(tempfile.mkdtemp(prefix=".export-", dir=path.parent))
+        return Path(tempfile.mkdtemp(prefix=".export-", dir=path.parent))
     except OSError as error:
         raise ValueError(
             "`path` must be in a folder that can be written. "
             f"Received: path={str(path)!r} ({error.strerror})"
         ) from error
-    try:
-        if stepping.is_character_language_model(model):
-            _write_character_language_model(model, str(workspace / "new"))
-        else:
-            model.export(str(workspace / "new"), verbose=False)
-        _replace(path, workspace)
-    finally:
-        shutil.rmtree(workspace)
 
 
 def _replace(path, workspace):
@@ -82,120 +172,3 @@ def _replace(path, workspace):
     except BaseException:
         (workspace / "old").rename(path)
         raise
-
-
-def _write_character_language_model(model, path):
-    import tensorflow as tf
-
-    def spec(dtype, *shape, name):
-        return tf.TensorSpec(shape, dtype, name)
-
-    sizes = stepping.state_sizes(model)
-    vocabulary = stepping.embedding_of(model).vocabulary
-    encode, decode = _text_codec(vocabulary)
-
-    def serving_default(text):
-        ids, lengths = encode(text, "text")
-        return {"logits": read(ids), "lengths": lengths}
-
-    def tokens(ids):
-        with tf.control_dependencies(known(ids)):
-            return {"logits": read(tf.identity(ids))}
-
-    def read(ids):
-        states = stepping.initial_states(model, tf.shape(ids)[0])
-        return stepping.run(model, ids, states)[0]
-
-    def known(ids):
-        rule = "`ids` must be positions in the vocabulary."
-        return [
-            tf.debugging.assert_non_negative(ids, rule),
-            tf.debugging.assert_less(ids, len(vocabulary), rule),
-        ]
-
-    def can_sample(temperature):
-        # assert_non_negative would let NaN pass.
-        return [tf.debugging.Assert(temperature >= 0, ["`temperature` must be at least 0."])]
-
-    def step(ids, seed, position, temperature, *states):
-        with tf.control_dependencies([*known(ids), *can_sample(temperature)]):
-            logits, states = stepping.step(model, tf.identity(ids), list(states))
-        next_id = text_generation.sample(logits, temperature, seed, position)
-        return {"logits": logits, "next_id": next_id, **dict(zip(sizes, states, strict=True))}
-
-    def generate(prompt, length, temperature, seed):
-        ids, lengths = encode(prompt, "prompt")
-        positive = tf.debugging.assert_positive(length, "`length` must be at least 1.")
-        with tf.control_dependencies([positive, *can_sample(temperature)]):
-            length = tf.identity(length)
-        written = text_generation.continue_text(model, ids, lengths, length, temperature, seed)
-        return {"text": tf.strings.join([prompt, decode(written)])}
-
-    scalars = {
-        "seed": spec("int32", name="seed"),
-        "position": spec("int32", name="position"),
-        "temperature": spec("float32", name="temperature"),
-        "length": spec("int32", name="length"),
-    }
-    states = [
-        spec(state.dtype, None, size, name=name)
-        for (name, size), state in zip(
-            sizes.items(), stepping.initial_states(model, 1), strict=True
-        )
-    ]
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", serving_default, [spec("string", None, name="text")])
-    archive.add_endpoint("tokens", tokens, [spec("int32", None, None, name="ids")])
-    archive.add_endpoint(
-        "step",
-        step,
-        [
-            spec("int32", None, name="ids"),
-            scalars["seed"],
-            scalars["position"],
-            scalars["temperature"],
-            *states,
-        ],
-    )
-    archive.add_endpoint(
-        "generate",
-        generate,
-        [
-            spec("string", None, name="prompt"),
-            scalars["length"],
-            scalars["temperature"],
-            scalars["seed"],
-        ],
-    )
-    archive.write_out(path, verbose=False)
-
-
-def _text_codec(vocabulary):
-    """Functions between strings and ids without lookup tables, which a graph would have to own."""
-    import tensorflow as tf
-
-    codes = np.array([ord(character) for character in vocabulary], np.int32)
-    order = np.argsort(codes).astype(np.int32)
-
-    def encode(text, argument):
-        characters = tf.strings.unicode_decode(text, "UTF-8", errors="strict")
-        lengths = tf.cast(characters.row_lengths(), "int32")
-        tf.debugging.assert_greater(tf.size(text), 0, f"`{argument}` must have at least one text.")
-        tf.debugging.assert_positive(lengths, f"`{argument}` must have at least one character.")
-        rank = tf.searchsorted(codes[order], characters.flat_values)
-        rank = tf.minimum(rank, len(codes) - 1)
-        known = tf.equal(tf.gather(codes[order], rank), characters.flat_values)
-        unknown = tf.unique(tf.boolean_mask(characters.flat_values, ~known)).y
-        message = f"Every character of `{argument}` must be in the vocabulary. Unknown:"
-        unknown = tf.strings.unicode_encode(unknown[:, None], "UTF-8")
-        with tf.control_dependencies(
-            [tf.debugging.Assert(tf.size(unknown) == 0, [message, unknown])]
-        ):
-            ids = tf.gather(order, rank)
-        return characters.with_flat_values(ids).to_tensor(), lengths
-
-    def decode(ids):
-        return tf.strings.unicode_encode(tf.gather(codes, ids), "UTF-8")
-
-    return encode, decode

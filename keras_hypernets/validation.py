@@ -59,6 +59,10 @@ def rate(name: str, value: Any) -> float:
     return number(name, value, "a number in [0, 1)", lambda value: 0 <= value < 1)
 
 
+def share(name: str, value: Any) -> float:
+    return number(name, value, "a number in (0, 1]", lambda value: 0 < value <= 1)
+
+
 def boolean(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
@@ -114,3 +118,13 @@ def image_shape(value: object, least: int, dynamic: bool = False) -> tuple:
             f"Received: input_shape={value!r}"
         )
     return shape
+
+
+def array(name: str, value: Any, layout: str, kind: str, ranks: Sequence[int]) -> Any:
+    """Returns `value`, or raises ValueError unless it is an array of that kind and rank."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is None or len(shape) not in ranks or kind not in str(dtype):
+        raise ValueError(
+            f"`{name}` must be an array {layout} of {kind}. Received: {name}={value!r}"
+        )
+    return value

@@ -32,7 +32,7 @@ def small_images(name="cifar10", shape=(8, 8, 3)):
         return images, labels
 
     test = part(30)
-    return ImageData(name, part(64), part(20), lambda: test, 3, "0" * 64)
+    return ImageData(name, part(64), part(20), lambda: test, ("a", "b", "c"), "0" * 64)
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ RANKS = {
     "dynamic": 1,
     "models": 2,
     "baking": 3,
-    "export": 4,
-    "plots": 4,
+    "serving": 4,
+    "export": 5,
+    "plots": 5,
 }
 HEAVY = ("tensorflow", "tensorflow_datasets", "matplotlib", "jax", "torch")
 FREE = ("validation", "version")

@@ -352,6 +352,14 @@ def is_flag(v):
     return isinstance(v, bool)
 
 
+def is_dictionary_for_json(v):
+    try:
+        json.dumps(v, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return isinstance(v, dict)
+
+
 def is_text(v):
     """A text in the letters of `letters()`."""
     return isinstance(v, str) and v != "" and set(v) <= {"a", "b"}
@@ -558,6 +566,7 @@ def callables_with_a_model(tmp_path_factory):
             is_text(v) or (isinstance(v, (list, tuple)) and len(v) > 0 and all(map(is_text, v)))
         )
     }
+    drawing = {"top_k": or_none(size), "top_p": or_none(number(lambda v: 0 < v <= 1))}
     path = tmp_path_factory.mktemp("export") / "model"
     return {
         "encode": (embedding.encode, {}, {"text": lambda v: v == "" or is_text(v)}),
@@ -587,6 +596,7 @@ def callables_with_a_model(tmp_path_factory):
                 "temperature": number(lambda v: v >= 0),
                 "seed": integer(-(2**31)),
                 "position": integer(-(2**31)),
+                **drawing,
             },
         ),
         "generate": (
@@ -598,12 +608,27 @@ def callables_with_a_model(tmp_path_factory):
                 "length": size,
                 "temperature": number(lambda v: v >= 0),
                 "seed": integer(-(2**31)),
+                **drawing,
+                "stop": lambda v: v is None or is_text(v),
             },
+        ),
+        "stream": (
+            models.stream,
+            {"model": model, "prompt": "ab", "length": 2},
+            {"length": size, "piece": size, **drawing, "stop": lambda v: v is None or is_text(v)},
         ),
         "export_saved_model": (
             export.export_saved_model,
             {"model": model, "path": path},
-            {"model": nothing, "path": is_path},
+            {
+                "model": nothing,
+                "path": is_path,
+                "class_names": is_none,
+                "from_logits": is_flag,
+                "version": or_none(size),
+                "card": or_none(is_dictionary_for_json),
+                "warm_up": is_flag,
+            },
         ),
         "bake": (export.bake, {}, {"model": nothing}),
         "plot_filters": (

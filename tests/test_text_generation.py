@@ -90,6 +90,74 @@ class TextGeneration(tf.test.TestCase):
             self.assertAllClose(drawn, expected / expected.sum(), atol=0.015)
         self.assertAllEqual(models.sample(logits[:5], 0.0, 3, 4), np.full(5, 2))
 
+    def test_top_k_and_top_p_draw_from_the_most_likely(self):
+        rng = np.random.default_rng(0)
+        for logits in rng.normal(0, 2, (20, 9)).astype("float32"):
+            temperature, k, p = rng.choice([0.5, 1.0, 2.0]), rng.integers(1, 10), rng.uniform()
+            probabilities = np.exp(np.float64(logits) / temperature)
+            order = np.argsort(-logits)[:k]
+            total = np.cumsum(probabilities[order]) / probabilities[order].sum()
+            expected = np.zeros(9)
+            kept = order[: np.searchsorted(total, p) + 1]  # until they have p together
+            expected[kept] = probabilities[kept] / probabilities[kept].sum()
+            rows = np.tile(logits, (20_000, 1))
+            drawn = models.sample(rows, temperature, 3, 4, top_k=int(k), top_p=p)
+            drawn = np.bincount(drawn, minlength=9) / 20_000
+            self.assertAllClose(drawn, expected, atol=0.015)
+            self.assertAllEqual(drawn[expected == 0], np.zeros(9 - len(kept)))
+
+    def test_top_k_and_top_p_at_their_limits(self):
+        logits = np.random.default_rng(0).normal(0, 9, (500, 60)).astype("float32")
+        plain = models.sample(logits, 2.0, 1, 2)
+        for options in ({"top_k": 60}, {"top_k": 1000}, {"top_p": 1.0}, {"top_p": 1}):
+            self.assertAllEqual(models.sample(logits, 2.0, 1, 2, **options), plain)
+        best = np.argmax(logits, -1)
+        for temperature, options in (
+            (2.0, {"top_k": 1}),
+            (2.0, {"top_p": 1e-9}),
+            (0.0, {"top_k": 5, "top_p": 0.9}),
+        ):
+            self.assertAllEqual(models.sample(logits, temperature, 1, 2, **options), best)
+        for wrong, rule in (
+            ({"top_k": 0}, "`top_k` must be a positive integer"),
+            ({"top_k": 1.5}, "`top_k` must be a positive integer"),
+            ({"top_p": 0.0}, r"`top_p` must be a number in \(0, 1\]"),
+            ({"top_p": 1.1}, r"`top_p` must be a number in \(0, 1\]"),
+        ):
+            with self.assertRaisesRegex(ValueError, rule):
+                models.sample(logits, 1.0, 1, 2, **wrong)
+
+    def test_pieces_are_the_text(self):
+        model = small("hyper_simple_rnn", layers=2)
+        for options in ({}, {"top_k": 3, "top_p": 0.9, "temperature": 0.7}):
+            text = models.generate(model, "ab", 21, seed=3, **options)
+            pieces = list(models.stream(model, "ab", 21, seed=3, piece=8, **options))
+            self.assertEqual([len(piece) for piece in pieces], [8, 8, 5])
+            self.assertEqual("ab" + "".join(pieces), text)
+        several = list(models.stream(model, ["ab", "c"], 12, seed=3, piece=5))
+        texts = models.generate(model, ["ab", "c"], 12, seed=3)
+        for prompt, text, pieces in zip(("ab", "c"), texts, np.transpose(several), strict=True):
+            self.assertEqual(prompt + "".join(pieces), text)
+        self.assertNotEqual(models.generate(model, "ab", 21, seed=3, top_k=2)[2:], text[2:])
+
+    def test_a_text_ends_with_stop(self):
+        model = small("hyper_simple_rnn")
+        prompts = ["ab", "c", "ba"]
+        whole = models.generate(model, prompts, 60, seed=4)
+        for stop in ("a", "bc", "ca "):
+            texts = models.generate(model, prompts, 60, seed=4, stop=stop)
+            for prompt, text, unstopped in zip(prompts, texts, whole, strict=True):
+                end = unstopped.find(stop, len(prompt))  # that in the prompt does nothing
+                self.assertEqual(text, unstopped[: end + len(stop)] if end >= 0 else unstopped)
+            for piece in (1, 4):
+                pieces = list(models.stream(model, prompts, 60, seed=4, stop=stop, piece=piece))
+                joined = [
+                    p + "".join(t) for p, t in zip(prompts, np.transpose(pieces), strict=True)
+                ]
+                self.assertEqual(joined, texts)
+                self.assertNotEqual("".join(pieces[-1]), "")
+        self.assertLess(len(models.generate(model, "ab", 60, seed=4, stop="a")), 60)
+
     def test_a_stateful_model_generates_too_and_keeps_its_own_states(self):
         model = small(stateful=True, batch_size=4)
         model(np.ones((4, 3), int))
@@ -190,8 +258,15 @@ class TextGeneration(tf.test.TestCase):
             ({"temperature": float("nan")}, "`temperature` must be a number of at least 0"),
             ({"seed": 0.5}, "`seed` must be an integer"),
             ({"seed": 2**31}, "`seed` must be an integer"),
+            ({"top_k": 0}, "`top_k` must be a positive integer"),
+            ({"top_p": 2}, "`top_p` must be a number in"),
+            ({"stop": ""}, "`stop` must have at least one character, or be None"),
+            ({"stop": 3}, "`stop` must be a string"),
+            ({"stop": "x"}, "Every character of `stop` .* unknown 'x'"),
         ):
             with self.assertRaisesRegex(ValueError, message):
                 models.generate(model, **{"prompt": "a", "length": 3, **options})
+        with self.assertRaisesRegex(ValueError, "`piece` must be a positive integer"):
+            models.stream(model, "a", 3, piece=0)  # before anything is asked of it
         with self.assertRaisesRegex(ValueError, "must be a character language model"):
             models.generate(keras.Sequential([keras.layers.Dense(1)]), "a", 3)

@@ -4,6 +4,7 @@ from keras_hypernets.models.char_language_model import char_language_model
 from keras_hypernets.models.character_embedding import CharacterEmbedding
 from keras_hypernets.models.hyper_cnn import hyper_cnn
 from keras_hypernets.models.hyper_resnet import hyper_resnet
+from keras_hypernets.models.sampling import sample
 from keras_hypernets.models.stepping import (
     initial_states,
     run,
@@ -11,7 +12,7 @@ from keras_hypernets.models.stepping import (
     step,
     with_states,
 )
-from keras_hypernets.models.text_generation import generate, sample
+from keras_hypernets.models.text_generation import generate, stream
 
 __all__ = [
     "CharacterEmbedding",
@@ -24,5 +25,6 @@ __all__ = [
     "sample",
     "state_sizes",
     "step",
+    "stream",
     "with_states",
 ]

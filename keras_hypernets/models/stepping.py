@@ -9,7 +9,7 @@ from keras import ops
 from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.recurrence.products import prepared_cell
 from keras_hypernets.models.character_embedding import CharacterEmbedding
-from keras_hypernets.validation import integer
+from keras_hypernets.validation import array, integer
 
 
 def is_character_language_model(model: keras.Model) -> bool:
@@ -94,10 +94,10 @@ def run(model: keras.Model, ids: Any, states: list, mask: Any = None) -> tuple[A
     Raises:
         ValueError: for a model of another kind, or ids, states or a mask of another shape or dtype.
     """
-    check_array("ids", ids, "(batch, time)", "int", [2])
+    array("ids", ids, "(batch, time)", "int", [2])
     _check_states(model, states)
     if mask is not None:
-        check_array("mask", mask, "(batch, time)", "bool", [2])
+        array("mask", mask, "(batch, time)", "bool", [2])
 
     def read_all(layer, x, layer_states):
         reader = keras.layers.RNN(
@@ -111,7 +111,7 @@ def run(model: keras.Model, ids: Any, states: list, mask: Any = None) -> tuple[A
 
 def step(model: keras.Model, ids: Any, states: list) -> tuple[Any, list]:
     """Reads one character of each text, ids `(batch,)`; otherwise as `run`."""
-    check_array("ids", ids, "(batch,)", "int", [1])
+    array("ids", ids, "(batch,)", "int", [1])
     _check_states(model, states)
     return _chain(model, ids, states, lambda layer, x, s: layer.cell(x, s))
 
@@ -163,15 +163,6 @@ def with_states(model: keras.Model) -> keras.Model:
 def _recurrent_layers(model):
     embedding_of(model)  # raises for a model of another kind
     return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
-
-
-def check_array(name, value, layout, kind, ranks):
-    """Raises ValueError unless the value is an array of that kind and rank."""
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape is None or len(shape) not in ranks or kind not in str(dtype):
-        raise ValueError(
-            f"`{name}` must be an array {layout} of {kind}. Received: {name}={value!r}"
-        )
 
 
 def _check_states(model, states):

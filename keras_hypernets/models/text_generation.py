@@ -1,81 +1,92 @@
 """Writing text with a character language model."""
 
 import weakref
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_hypernets.models.gumbel_noise import gumbel_noise
-from keras_hypernets.models.stepping import (
-    check_array,
-    embedding_of,
-    initial_states,
-    prepared_step,
-    run,
-)
-from keras_hypernets.validation import nonnegative_number, positive_integer, seed_integer
+from keras_hypernets.models.sampling import check_sampling, sample
+from keras_hypernets.models.stepping import embedding_of, initial_states, prepared_step, run
+from keras_hypernets.validation import positive_integer
+
+NEVER = -1  # the id of no character: a stop of this alone is none
 
 
-def sample(logits: Any, temperature: Any, seed: Any, position: Any) -> Any:
-    """Draws from softmax(logits / temperature), the same for the same `(seed, position)`.
+class Writing(NamedTuple):
+    """Where texts are between two characters, a row for each text."""
 
-    By the Gumbel trick: argmax of logits + temperature * noise; a temperature of 0 takes the most
-    likely character.
-
-    Raises:
-        ValueError: for numbers out of their range; those in tensors are not looked at.
-    """
-    if not ops.is_tensor(temperature):
-        nonnegative_number("temperature", temperature)
-    for name, number in (("seed", seed), ("position", position)):
-        if not ops.is_tensor(number):
-            seed_integer(name, number)
-    check_array("logits", logits, "(..., characters)", "float", range(1, 10))
-    logits = ops.cast(logits, "float32")
-    noise = gumbel_noise(ops.shape(logits), seed, position)
-    return ops.cast(ops.argmax(logits + temperature * noise, axis=-1), "int32")
+    last: Any  # (batch,) the last character
+    recent: Any  # (batch, characters of stop) the last ones that were written
+    ended: Any  # (batch,) whether stop was written
+    states: list
 
 
-def continue_text(
-    model: keras.Model,
-    ids: Any,
-    lengths: Any,
-    length: Any,
-    temperature: Any,
-    seed: Any,
-    room: int | None = None,
-) -> Any:
-    """Continues texts, in keras.ops alone: what `generate` and an exported model run.
+def begin_text(model: keras.Model, ids: Any, lengths: Any, stop: Any) -> Writing:
+    """Reads prompts, in keras.ops alone: what `generate` and an exported model run.
 
     Args:
         model: a model made by `char_language_model`.
         ids: `(batch, time)` prompts, padded at their ends.
         lengths: `(batch,)` lengths of the prompts, at least 1.
-        length: number of characters to write.
-        temperature: of the sampling.
-        seed: of the sampling; character number k is drawn with `(seed, k)`.
-        room: size of the result, where `length` is no number yet; default `length`.
-
-    Returns:
-        `(batch, room)` ids, zeros after `length`.
+        stop: `(characters,)` ids, at least one, that end a text.
     """
     batch, time = ops.shape(ids)
     last = ops.cast(lengths, "int32")[:, None] - 1
     before_last = ops.arange(time, dtype="int32")[None] < last
     _, states = run(model, ids, initial_states(model, batch), before_last)
     last = ops.take_along_axis(ids, last, axis=1)[:, 0]
+    recent = ops.full((batch, ops.shape(stop)[0]), NEVER, "int32")
+    return Writing(last, recent, ops.zeros((batch,), "bool"), states)
+
+
+def continue_text(
+    model: keras.Model,
+    writing: Writing,
+    stop: Any,
+    position: Any,
+    length: Any,
+    temperature: Any,
+    seed: Any,
+    top_k: Any = None,
+    top_p: Any = None,
+    room: int | None = None,
+) -> tuple[Any, Any, Writing]:
+    """Continues texts, in keras.ops alone, as `begin_text`.
+
+    Args:
+        model: a model made by `char_language_model`.
+        writing: what `begin_text` or the call before has returned.
+        stop: `(characters,)` ids that end a text; those after the prompt count.
+        position: number of characters written before; character k is drawn with `(seed, k)`.
+        length: number of characters to write, if no text ends before.
+        temperature, seed, top_k, top_p: of the sampling, see `sample`.
+        room: size of the result, where `length` is no number yet; default `length`.
+
+    Returns:
+        `(batch, room)` ids, `(batch,)` how many of them are the text's, and where the texts are.
+    """
     step = prepared_step(model)
 
-    def write(position, last, written, *states):
+    def write(n, written, counts, last, recent, ended, *states):
         logits, states = step(last, list(states))
-        last = sample(logits, temperature, seed, position)
-        written = ops.slice_update(written, (0, position), last[:, None])
-        return position + 1, last, written, *states
+        last = sample(logits, temperature, seed, position + n, top_k, top_p)
+        written = ops.slice_update(written, (0, n), last[:, None])
+        counts = counts + ops.cast(~ended, "int32")
+        recent = ops.concatenate([recent[:, 1:], last[:, None]], axis=1)
+        ended = ended | ops.all(recent == stop, axis=1)
+        return n + 1, written, counts, last, recent, ended, *states
 
-    loop = (ops.cast(0, "int32"), last, ops.zeros((batch, room or length), "int32"), *states)
-    return ops.while_loop(lambda position, *_: position < length, write, loop)[2]
+    def goes_on(n, written, counts, last, recent, ended, *states):
+        return (n < length) & ~ops.all(ended)
+
+    batch = ops.shape(writing.last)[0]
+    written = ops.zeros((batch, room or length), "int32")
+    before = (ops.cast(0, "int32"), written, ops.zeros((batch,), "int32"), *writing[:3])
+    after = ops.while_loop(goes_on, write, (*before, *writing.states))
+    return after[1], after[2], Writing(*after[3:6], list(after[6:]))
 
 
 def generate(
@@ -84,6 +95,9 @@ def generate(
     length: int,
     temperature: float = 1.0,
     seed: int = 0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop: str | None = None,
 ) -> str | list[str]:
     """Writes text with a character language model.
 
@@ -94,6 +108,11 @@ def generate(
         temperature: number >= 0 by which logits are divided before the softmax; 0 takes the most
             likely character. Default 1.
         seed: integer; the same seed writes the same text. Default 0.
+        top_k: positive integer; draws from the `top_k` most likely characters. Default all.
+        top_p: number in (0, 1]; draws from the fewest most likely characters that have so much
+            probability together, of those that `top_k` leaves. Default all.
+        stop: text that ends a text when it has been written, as its last characters; in the prompt
+            it does nothing. Default `None`, all texts get `length` characters.
 
     Returns:
         The prompt with its continuation; a list of them for a list of prompts.
@@ -102,6 +121,39 @@ def generate(
         ValueError: for an empty prompt, a character that is not in the vocabulary, or another
             argument out of its range.
     """
+    pieces = stream(model, prompt, length, temperature, seed, top_k, top_p, stop, piece=length)
+    written = next(pieces)
+    if isinstance(prompt, str):
+        return prompt + written
+    return [text + more for text, more in zip(prompt, written, strict=True)]
+
+
+def stream(
+    model: keras.Model,
+    prompt: str | list[str],
+    length: int,
+    temperature: float = 1.0,
+    seed: int = 0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop: str | None = None,
+    piece: int = 16,
+) -> Iterator[str | list[str]]:
+    """Writes text as `generate`, and gives it away piece by piece.
+
+    Args:
+        model, prompt, length, temperature, seed, top_k, top_p, stop: as for `generate`, and the
+            pieces, one after the other, are its text without the prompt.
+        piece: positive integer, number of characters of a piece; the last one may be shorter.
+            Default 16.
+
+    Returns:
+        An iterator of strings, or of lists of strings for a list of prompts, in which texts that
+        have ended have empty ones.
+
+    Raises:
+        ValueError: as `generate`, before the first piece.
+    """
     embedding = embedding_of(model)
     prompts = prompt if isinstance(prompt, (list, tuple)) else [prompt]
     if not prompts or not all(isinstance(text, str) and text for text in prompts):
@@ -109,46 +161,68 @@ def generate(
             "`prompt` must be a string of at least one character, or a list of such strings. "
             f"Received: prompt={prompt!r}"
         )
-    length = positive_integer("length", length)
-    temperature = nonnegative_number("temperature", temperature)
-    seed = seed_integer("seed", seed)
+    length, piece = positive_integer("length", length), positive_integer("piece", piece)
+    check_sampling(temperature, seed, top_k, top_p)
+    if stop == "":
+        raise ValueError("`stop` must have at least one character, or be None. Received: stop=''")
+    stop = np.array([NEVER], np.int32) if stop is None else embedding.encode(stop, "stop")
 
     encoded = [embedding.encode(text, "prompt") for text in prompts]
     ids = np.zeros((len(prompts), _power_of_two(max(map(len, encoded)))), np.int32)
     for row, text in zip(ids, encoded, strict=True):
         row[: len(text)] = text
     lengths = np.array([len(text) for text in encoded], np.int32)
-    if keras.backend.backend() == "tensorflow":
-        room = _power_of_two(length)
-        write = _graph_writer(model, jit=length >= JIT_FROM)
-        numbers = np.int32(length), np.float32(temperature), np.int32(seed)
-        numbers = map(ops.convert_to_tensor, numbers)
-        written = write(ops.convert_to_tensor(ids), ops.convert_to_tensor(lengths), *numbers, room)
-    else:
-        written = continue_text(model, ids, lengths, length, temperature, seed)
-    written = ops.convert_to_numpy(written)[:, :length]
-    texts = [text + embedding.decode(row) for text, row in zip(prompts, written, strict=True)]
-    return texts[0] if isinstance(prompt, str) else texts
+    top_k = None if top_k is None else np.int32(top_k)
+    top_p = None if top_p is None else np.float32(top_p)
+    sampling = (np.float32(temperature), np.int32(seed), top_k, top_p)
+
+    def pieces():
+        begin, go_on = _functions(model, jit=length >= JIT_FROM)
+        stops = ops.convert_to_tensor(stop)
+        writing = begin(ops.convert_to_tensor(ids), ops.convert_to_tensor(lengths), stops)
+        for position in range(0, length, piece):
+            size = min(piece, length - position)
+            numbers = [
+                value if value is None else ops.convert_to_tensor(value)
+                for value in (np.int32(position), np.int32(size), *sampling)
+            ]
+            written, counts, writing = go_on(writing, stops, *numbers, _power_of_two(piece))
+            rows = zip(ops.convert_to_numpy(written), ops.convert_to_numpy(counts), strict=True)
+            texts = [embedding.decode(row[:count]) for row, count in rows]
+            yield texts[0] if isinstance(prompt, str) else texts
+            if ops.all(writing.ended):
+                return
+
+    return pieces()
 
 
 # The functions of each model, which go with it.
-_WRITERS = weakref.WeakKeyDictionary()
+_FUNCTIONS = weakref.WeakKeyDictionary()
 JIT_FROM = 1024  # so many characters to write are worth some seconds of XLA's compiling
 
 
-def _graph_writer(model, jit):
-    """Returns `continue_text` of a model, traced once for all calls with arrays of one size."""
-    writers = _WRITERS.setdefault(model, {})
-    if jit not in writers:
-        import tensorflow as tf
+def _functions(model, jit):
+    """Returns `begin_text` and `continue_text` of a model.
 
+    With TensorFlow they are traced once for all calls with arrays of one size.
+    """
+    known = _FUNCTIONS.setdefault(model, {})
+    if jit not in known:
         reference = weakref.ref(model)
 
-        def write(*arguments):
+        def begin(*arguments):
+            return begin_text(reference(), *arguments)
+
+        def go_on(*arguments):
             return continue_text(reference(), *arguments)
 
-        writers[jit] = tf.function(write, jit_compile=jit, autograph=False)
-    return writers[jit]
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            begin = tf.function(begin, autograph=False)
+            go_on = tf.function(go_on, jit_compile=jit, autograph=False)
+        known[jit] = begin, go_on
+    return known[jit]
 
 
 def _power_of_two(size):

@@ -1,0 +1,1 @@
+"""What goes into a SavedModel: signatures, a card and requests to warm up with."""

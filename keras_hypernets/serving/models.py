@@ -1,0 +1,81 @@
+"""Signatures of models in general, and of image classifiers."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_hypernets.serving.signature import Signature
+
+
+def signatures_of_model(model: keras.Model) -> dict[str, Signature]:
+    """The call of a functional or sequential model.
+
+    Outputs have their keys in a dictionary of outputs, else the names of the layers they come from,
+    with a number if these repeat.
+    """
+    flat = keras.Model(model.inputs, model.outputs)
+    names = _output_names(model, flat)
+
+    def serving_default(*inputs):
+        outputs = flat(list(inputs), training=False)
+        return dict(zip(names, keras.tree.flatten(outputs), strict=True))
+
+    inputs = {
+        x.name: (x.dtype, x.shape, np.zeros([size or 1 for size in x.shape])) for x in model.inputs
+    }
+    return {"serving_default": Signature(serving_default, inputs)}
+
+
+def _output_names(model, flat):
+    if isinstance(getattr(model, "output", None), dict):  # a Sequential may have none
+        keys = {id(tensor): key for key, tensor in model.output.items()}
+        return [keys[id(tensor)] for tensor in model.outputs]
+    names = flat.output_names
+    return [
+        name if names.count(name) == 1 else f"{name}_{names[:n].count(name)}"
+        for n, name in enumerate(names)
+    ]
+
+
+def signatures_of_classifier(
+    model: keras.Model, class_names: Sequence[str], from_logits: bool
+) -> dict[str, Signature]:
+    """Images of 0 to 255 to probabilities and the most likely class."""
+    import tensorflow as tf
+
+    class_names = _checked(class_names, model)
+
+    def serving_default(images):
+        scores = model(ops.cast(images, model.inputs[0].dtype), training=False)
+        scores = ops.cast(scores, "float32")
+        probabilities = ops.softmax(scores) if from_logits else scores
+        return {
+            "probabilities": probabilities,
+            "class_name": tf.gather(class_names, tf.argmax(probabilities, axis=-1)),
+        }
+
+    shape = model.inputs[0].shape
+    example = np.zeros([size or 1 for size in shape])
+    return {"serving_default": Signature(serving_default, {"images": ("uint8", shape, example)})}
+
+
+def _checked(class_names, model):
+    names = list(class_names) if isinstance(class_names, (list, tuple)) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"`class_names` must be a list of strings. Received: class_names={class_names!r}"
+        )
+    inputs, outputs = ([tuple(t.shape) for t in ts] for ts in (model.inputs, model.outputs))
+    if (
+        len(inputs) != 1
+        or len(inputs[0]) != 4
+        or [shape[1:] for shape in outputs] != [(len(names),)]
+    ):
+        raise ValueError(
+            "`class_names` is for models from images (batch, height, width, channels) to a number "
+            f"(batch, classes) for each name. Received: {len(names)} names, a model from {inputs} "
+            f"to {outputs}"
+        )
+    return names

@@ -1,0 +1,24 @@
+"""A function that a SavedModel offers, with names for all that goes in and out."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Signature(NamedTuple):
+    """A function from tensors to a dictionary of tensors.
+
+    Its inputs are `{name: (dtype, shape, example)}` in the order of the function's arguments; an
+    example is a small value that is allowed.
+    """
+
+    function: Callable[..., dict]
+    inputs: dict[str, tuple[str, tuple, Any]]
+
+    def traced(self) -> Any:
+        """Returns the function as a graph for inputs of all sizes."""
+        import tensorflow as tf
+
+        specs = [tf.TensorSpec(shape, kind, name) for name, (kind, shape, _) in self.inputs.items()]
+        graph = tf.function(self.function, input_signature=specs, autograph=False)
+        graph.get_concrete_function()
+        return graph

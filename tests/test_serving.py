@@ -1,0 +1,305 @@
+"""One SavedModel, three clients that are not ours, the same numbers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+import keras_hypernets
+from keras_hypernets import export, models
+from keras_hypernets.serving import files
+
+NAMES = ["cat", "dog", "é"]
+VOCABULARY = "abc é\n"
+WITHOUT_KERAS = "import sys; sys.modules['keras_hypernets'] = sys.modules['keras'] = None\n"
+LOADED = """
+import json, tensorflow as tf
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+results = []
+for name, inputs in json.load(sys.stdin):
+    specs = signatures[name].structured_input_signature[1]
+    outputs = signatures[name](**{k: tf.constant(v, specs[k].dtype) for k, v in inputs.items()})
+    results.append({
+        k: [t.decode() for t in v.numpy()] if v.dtype == tf.string else v.numpy().tolist()
+        for k, v in outputs.items()
+    })
+print(json.dumps(results))
+"""
+# What the command saved_model_cli runs; TensorFlow is imported once for all commands.
+COMMAND_LINE = """
+import os
+from tensorflow.python.tools import saved_model_cli
+for command in sys.argv[1:]:
+    process = os.fork()
+    if not process:
+        sys.argv = ["saved_model_cli", *command.split("|")]
+        saved_model_cli.main()
+    if os.waitpid(process, 0)[1]:
+        raise SystemExit(f"failed: {command}")
+"""
+
+
+def text_requests(model):
+    """A request of every signature of a language model."""
+    sizes = models.state_sizes(model).items()
+    rng = np.random.default_rng(0)
+    states = {name: rng.normal(size=(2, n)).round(2).tolist() for name, n in sizes}
+    drawing = {"seed": 3, "temperature": 0.5, "top_k": 4, "top_p": 0.75}
+    return [
+        ("serving_default", {"text": ["ab c", "é"]}),
+        ("tokens", {"ids": [[0, 3, 5], [1, 1, 2]]}),
+        ("step", {"ids": [1, 4], "position": 7, **drawing, **states}),
+        ("generate", {"prompt": ["ab", "é\n"], "length": 30, "stop": "c", **drawing}),
+    ]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Folders and requests by name, and what Python computes."""
+    folder = tmp_path_factory.mktemp("served")
+    keras.utils.set_random_seed(0)
+    classifier = models.hyper_cnn(input_shape=(8, 8, 1), classes=3)
+    text = models.char_language_model(VOCABULARY, units=6, hyper_units=4, embedding_dim=2)
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1)).tolist()
+    made = {
+        "images": (classifier, {"class_names": NAMES}, [("serving_default", {"images": images})]),
+        "text": (text, {}, text_requests(text)),
+    }
+    for name, (model, options, _) in made.items():
+        export.export_saved_model(model, folder / name, warm_up=True, **options)
+    return {
+        name: (str(folder / name), model, requests) for name, (model, _, requests) in made.items()
+    }
+
+
+def run(arguments, **options):
+    result = subprocess.run(arguments, capture_output=True, text=True, check=False, **options)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def of_tensorflow(path, requests):
+    code = WITHOUT_KERAS + LOADED
+    return json.loads(run([sys.executable, "-c", code, path], input=json.dumps(requests)))
+
+
+def same(expected, received):
+    assert len(expected) == len(received)
+    for one, other in zip(expected, received, strict=True):
+        assert sorted(one) == sorted(other)
+        for name, value in one.items():
+            value = np.array(value)
+            if value.dtype.kind in "US":
+                assert value.tolist() == other[name], name
+            else:
+                np.testing.assert_allclose(other[name], value, 1e-5, 1e-6, err_msg=name)
+
+
+def test_tensorflow_without_keras(exported):
+    path, classifier, requests = exported["images"]
+    (received,) = of_tensorflow(path, requests)
+    expected = tf.nn.softmax(classifier(np.array(requests[0][1]["images"], "float32"))).numpy()
+    names = [NAMES[n] for n in expected.argmax(-1)]
+    same([{"probabilities": expected, "class_name": names}], [received])
+
+    path, model, requests = exported["text"]
+    received = of_tensorflow(path, requests)
+    of_step, of_generate = requests[2][1], requests[3][1]
+    states = [np.float32(of_step[name]) for name in models.state_sizes(model)]
+    logits, states = models.step(model, np.array(of_step["ids"]), states)
+    drawing = [of_step[name] for name in ("temperature", "seed")]
+    next_id = models.sample(logits, *drawing, 7, top_k=4, top_p=0.75)
+    states = dict(zip(models.state_sizes(model), states, strict=True))
+    text = models.generate(model, of_generate["prompt"], 30, *drawing, 4, 0.75, "c")
+    assert min(map(len, text)) < 30 and text[0].endswith("c")
+    same(
+        [
+            {"logits": model(np.array(requests[1][1]["ids"]))},
+            {"logits": logits, "next_id": next_id, **states},
+            {"text": text},
+        ],
+        received[1:],
+    )
+
+
+def test_saved_model_cli(exported, tmp_path):
+    for kind, (path, _, requests) in exported.items():
+        commands = [f"show|--dir|{path}|--all"]
+        for name, inputs in requests:
+            values = tmp_path / f"{kind}-{name}.npz"
+            specs = tf.saved_model.load(path).signatures[name].structured_input_signature[1]
+            dtypes = {k: spec.dtype.as_numpy_dtype for k, spec in specs.items()}
+            arrays = {
+                k: np.char.encode(v, "utf-8") if dtypes[k] is object else np.array(v, dtypes[k])
+                for k, v in inputs.items()
+            }
+            np.savez(values, **arrays)
+            given = ";".join(f"{k}={values}[{k}]" for k in arrays)
+            outdir = tmp_path / f"{kind}-{name}"
+            commands.append(
+                f"run|--dir|{path}|--tag_set|serve|--signature_def|{name}|--inputs|{given}"
+                f"|--outdir|{outdir}"
+            )
+        shown = run([sys.executable, "-c", WITHOUT_KERAS + COMMAND_LINE, *commands])
+        for name, inputs in requests:
+            assert f"signature_def['{name}']" in shown
+            for k in inputs:
+                assert f"inputs['{k}']" in shown
+        expected = of_tensorflow(path, requests)
+        for (name, _), outputs in zip(requests, expected, strict=True):
+            received = {}
+            for k in outputs:
+                value = np.load(tmp_path / f"{kind}-{name}" / f"{k}.npy", allow_pickle=True)
+                texts = value.dtype == object
+                received[k] = [v.decode() for v in value] if texts else value.tolist()
+            same([outputs], [received])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the library has another name elsewhere")
+def test_the_c_api(exported):
+    library = Path(tf.__file__).parent / "libtensorflow_cc.so.2"
+    client = Path(__file__).with_name("c_api_client.py")
+    for path, _, requests in exported.values():
+        graph = saved_model_pb2.SavedModel.FromString((Path(path) / "saved_model.pb").read_bytes())
+        signatures = graph.meta_graphs[0].signature_def
+
+        def place(info):
+            operation, index = info.name.split(":")
+            return operation, int(index)
+
+        translated = [
+            {
+                "inputs": [
+                    [
+                        *place(signatures[name].inputs[k]),
+                        tf.as_dtype(signatures[name].inputs[k].dtype).name,
+                        value,
+                    ]
+                    for k, value in inputs.items()
+                ],
+                "outputs": {k: place(info) for k, info in signatures[name].outputs.items()},
+            }
+            for name, inputs in requests
+        ]
+        received = run(
+            [sys.executable, str(client), str(library), path], input=json.dumps(translated)
+        )
+        same(of_tensorflow(path, requests), json.loads(received))
+
+
+def test_warm_up_requests_are_answered(exported):
+    messages = files.prediction_logs()
+    for path, _, requests in exported.values():
+        signatures = tf.saved_model.load(path).signatures
+        logs = tf.data.TFRecordDataset(f"{path}/assets.extra/tf_serving_warmup_requests")
+        seen = []
+        for record in logs.as_numpy_iterator():
+            request = messages.PredictionLog.FromString(record).predict_log.request
+            tensors = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
+            name = request.model_spec.signature_name
+            assert signatures[name](**{k: tf.constant(v) for k, v in tensors.items()})
+            seen.append(name)
+        assert seen == [name for name, _ in requests]
+
+
+def test_warm_up_without_the_package(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    with pytest.raises(ImportError, match=r"`warm_up` needs tensorflow-serving-api"):
+        export.export_saved_model(models.hyper_cnn(), tmp_path / "model", warm_up=True)
+    assert not os.listdir(tmp_path)
+
+
+def test_the_card(exported, tmp_path):
+    path, classifier, _ = exported["images"]
+    card = json.loads((Path(path) / "card.json").read_text("utf-8"))
+    assert card == {
+        "name": "hyper_cnn",
+        "parameters": classifier.count_params(),
+        "signatures": {
+            "serving_default": {
+                "inputs": {"images": "uint8 (None, 8, 8, 1)"},
+                "outputs": {
+                    "probabilities": "float32 (None, 3)",
+                    "class_name": "string (None,)",
+                },
+            }
+        },
+        "class_names": NAMES,
+        "versions": {
+            "keras_hypernets": keras_hypernets.__version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+        },
+    }
+    dense = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    export.export_saved_model(dense, tmp_path / "model", card={"score": 0.5, "data": "é"})
+    text = (tmp_path / "model" / "card.json").read_text("utf-8")
+    assert json.loads(text)["score"] == 0.5 and '"é"' in text
+
+
+def test_versions(tmp_path):
+    dense = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    for version, folder in (("next", "1"), (7, "7"), ("next", "8"), (7, "7")):
+        written = export.export_saved_model(dense, tmp_path / "model", version=version)
+        assert written == str(tmp_path / "model" / folder)
+    assert sorted(os.listdir(tmp_path / "model")) == ["1", "7", "8"]
+
+
+def test_names_of_any_model(tmp_path):
+    a, b = keras.Input((3,), name="a"), keras.Input((None, 4), name="b")
+    h, c = keras.layers.GRU(5, return_state=True, name="gru")(b)
+    y = keras.layers.Dense(2, name="y")(a)
+    values = {"a": np.ones((2, 3), "float32"), "b": np.ones((2, 6, 4), "float32")}
+    for n, (model, names) in enumerate(
+        (
+            (keras.Model([a, b], [y, h, c]), ["gru_0", "gru_1", "y"]),
+            (keras.Model({"b": b, "a": a}, {"z": h, "w": c, "v": y}), ["v", "w", "z"]),
+        )
+    ):
+        export.export_saved_model(model, tmp_path / str(n))
+        signature = tf.saved_model.load(str(tmp_path / str(n))).signatures["serving_default"]
+        outputs = signature(**{k: tf.constant(v) for k, v in values.items()})
+        assert sorted(outputs) == names
+        expected = model(values if n else list(values.values()))
+        expected = expected if n else {"y": expected[0], "gru_0": expected[1], "gru_1": expected[2]}
+        for name, value in outputs.items():
+            np.testing.assert_allclose(value, expected[name], 1e-6, 1e-6)
+
+
+def test_probabilities_stay_what_they_are(tmp_path):
+    images = keras.Input((4, 4, 1))
+    flat = keras.layers.Flatten()(images)
+    model = keras.Model(images, keras.layers.Dense(3, "softmax")(flat))
+    export.export_saved_model(model, tmp_path / "model", NAMES, from_logits=False)
+    x = np.random.default_rng(0).integers(0, 2, (5, 4, 4, 1))
+    serve = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
+    outputs = serve(images=tf.constant(x, "uint8"))
+    np.testing.assert_allclose(outputs["probabilities"], model(x), 1e-5, 1e-6)
+
+
+def test_bad_arguments(tmp_path):
+    model, path = models.hyper_cnn(input_shape=(8, 8, 1), classes=3), tmp_path / "model"
+    for options, message in (
+        ({"class_names": "abc"}, "`class_names` must be a list of strings"),
+        ({"class_names": ["a", "b", 3]}, "`class_names` must be a list of strings"),
+        ({"class_names": ["a", "b"]}, "`class_names` is for models from images .* 2 names"),
+        ({"from_logits": 1}, "`from_logits` must be True or False"),
+        ({"version": 0}, '`version` must be a positive integer or "next"'),
+        ({"version": "last"}, '`version` must be a positive integer or "next"'),
+        ({"card": [1]}, "`card` must be a dictionary of what JSON can hold"),
+        ({"card": {"score": np.float32(1)}}, "`card` must be a dictionary of what JSON can hold"),
+        ({"card": {"score": float("nan")}}, "`card` must be a dictionary of what JSON can hold"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            export.export_saved_model(model, path, **options)
+    dense = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="`class_names` is for models from images"):
+        export.export_saved_model(dense, path, NAMES)
+    assert not os.listdir(tmp_path)
