@@ -8,10 +8,16 @@ BACKENDS ?= jax torch
 
 OLDEST := .venv-oldest
 
-.PHONY: demo test test-backends test-oldest test-slow lint clean
+.PHONY: demo docs test test-backends test-oldest test-slow lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
+
+# pdoc imports the package, and TensorFlow starts a command meanwhile.
+docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	PDOC_ALLOW_EXEC=1 TF_CPP_MIN_LOG_LEVEL=3 \
+		$(BIN)/pdoc --docformat google --output-directory build/docs keras_hypernets
 
 test: lint
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 15

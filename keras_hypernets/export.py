@@ -65,7 +65,8 @@ def export_saved_model(
         from_logits: whether these numbers are logits; else they are probabilities. Default `True`.
         version: positive integer, to write the folder `path/version`, as servers expect it;
             `"next"` is one more than the highest that is there. Default `None`, `path` itself.
-        card: what else `card.json` shall say, such as data and score: a dictionary for JSON.
+        card: what else `card.json` shall say, such as data and score: a dictionary for JSON, whose
+            entries replace those above.
         warm_up: whether to write a request of each signature to `assets.extra`, with which
             TensorFlow Serving warms up. Needs tensorflow-serving-api. Default `False`.
 

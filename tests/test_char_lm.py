@@ -261,6 +261,14 @@ class TestEvaluation:
         options = ["--length", "20", "--seed", "7", "--prompt", run.prompt]
         char_lm.main(["generate", *options, *checkpoint])
         assert capsys.readouterr().out == results["sample"] + "\n"
+        char_lm.main(["generate", *options, "--top-k", "2", "--top-p", "0.9", *checkpoint])
+        few = capsys.readouterr().out
+        assert few.startswith(run.prompt) and few != results["sample"] + "\n"
+        stop = few[len(run.prompt) + 5]
+        options += ["--top-k", "2", "--top-p", "0.9", "--stop", stop]
+        char_lm.main(["generate", *options, *checkpoint])
+        end = few.index(stop, len(run.prompt)) + 1
+        assert capsys.readouterr().out == few[:end] + "\n"
         char_lm.main(["export", "--output", str(tmp_path / "new"), *checkpoint])
         for path in (tmp_path / "new", run.output / "saved_model"):
             signatures = tf.saved_model.load(path).signatures

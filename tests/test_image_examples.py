@@ -123,9 +123,12 @@ class TestMnist:
             assert str(tmp_path / name) in printed
         images, labels = image_datasets.load_images("digits").test()
         served = tf.saved_model.load(str(tmp_path / "hyper-0" / "saved_model"))
-        logits = served.serve(images)
-        error = 100 * np.mean(np.argmax(logits, -1) != labels)
+        outputs = served.signatures["serving_default"](images=tf.constant(images))
+        error = 100 * np.mean(outputs["class_name"].numpy().astype(int) != labels)
         assert error == pytest.approx(results["hyper"][0]["error"]["test"])
+        card = json.loads((tmp_path / "hyper-0" / "saved_model" / "card.json").read_text())
+        assert card["error"] == results["hyper"][0]["error"]
+        assert card["settings"]["seed"] == 0 and card["class_names"] == list("0123456789")
 
     def test_patience_ends_training(self, tmp_path):
         arguments = "--dataset digits --epochs 50 --patience 1 --networks plain --seeds 3".split()
@@ -180,7 +183,9 @@ class TestCifar10:
             images, labels = small_images().test()
             assert image_training.error_rate(model, images, labels) == run["error"]["test"]
             served = tf.saved_model.load(str(tmp_path / f"{network}-0" / "saved_model"))
-            np.testing.assert_allclose(served.serve(images), model(images), 1e-4, 1e-4)
+            outputs = served.signatures["serving_default"](images=tf.constant(images))
+            probabilities = keras.ops.softmax(model(images))
+            np.testing.assert_allclose(outputs["probabilities"], probabilities, 1e-4, 1e-4)
 
     def test_another_depth_is_not_resumed(self, trained):
         options = ("--networks", "plain", "--seeds", "3", "--resume")

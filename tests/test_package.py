@@ -3,9 +3,11 @@
 import ast
 import doctest
 import inspect
+import os
 import pkgutil
 import subprocess
 import sys
+import tempfile
 import unittest
 from importlib import import_module
 from pathlib import Path
@@ -95,6 +97,21 @@ class Package(unittest.TestCase):
             self.assertEqual(result.failed, 0, info.name)
             tried += result.attempted
         self.assertGreater(tried, 20)
+
+    def test_documentation_builds_without_warnings(self):
+        with tempfile.TemporaryDirectory() as folder:
+            command = "-m pdoc --docformat google keras_hypernets"
+            run = subprocess.run(
+                [sys.executable, *command.split(), "--output-directory", folder],
+                env=os.environ | {"PDOC_ALLOW_EXEC": "1"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            self.assertEqual(run.returncode, 0, run.stderr)
+            self.assertNotIn("Warn", run.stderr)
+            page = Path(folder, "keras_hypernets.html").read_text()
+        self.assertIn("c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(g))", page)
 
     def test_public_classes_are_registered_and_documented(self):
         for module in (keras_hypernets, keras_hypernets.models, keras_hypernets.initializers):
