@@ -9,6 +9,8 @@ from random_weights import randomize
 from rows import row_of, rows, rows_named
 from test_recurrent_life import WAYS, states_for
 
+from keras_hypernets import HyperLSTM
+
 
 @rows()
 def test_mixed(row):
@@ -117,12 +119,28 @@ def test_small_steps_of_c_add_up(row, dtype, training):
 @IN_TRAINING_AND_NOT
 @IN_HALF
 def test_errors_of_1000_steps_do_not_add_up(row, dtype, training):
-    """They are at most three times the error of one step from the right states."""
-    x = np.random.default_rng(0).standard_normal((32, 1000, 3)).astype("float16")
+    """They are at most three times the error of one step from the right states.
+
+    With these weights, which forget: fresh ones make layer-norm cells chaotic, in float32 as well.
+    """
     wide = row.layer(return_sequences=True, return_state=True)
-    wide.build(x.shape)
+    wide.build((None, None, 3))
     randomize(wide)
-    layer = row.layer(dtype=dtype, return_sequences=True)
+    check_1000_steps(wide, row.layer(dtype=dtype, return_sequences=True), training)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="a slow loop there")
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_errors_of_1000_steps_with_fresh_weights(dtype):
+    keras.utils.set_random_seed(0)
+    options = {"hyper_units": 8, "embedding_dim": 4, "layer_norm": False, "return_sequences": True}
+    wide = HyperLSTM(32, return_state=True, **options)
+    wide.build((None, None, 3))
+    check_1000_steps(wide, HyperLSTM(32, dtype=dtype, **options), training=False)
+
+
+def check_1000_steps(wide, layer, training):
+    x = np.random.default_rng(0).standard_normal((32, 1000, 3)).astype("float16")
     layer.build(x.shape)
     layer.set_weights(wide.get_weights())
     _, *states = results_of(wide, x[:, :900])
