@@ -588,6 +588,7 @@ def callables_with_a_model(tmp_path_factory):
         ),
         "step": (models.step, {"model": model, "ids": ids[:, 0], "states": states}, of_step),
         "with_states": (models.with_states, {}, {"model": nothing}),
+        "step_model": (models.step_model, {}, {"model": nothing}),
         "sample": (
             models.sample,
             {"logits": logits, "temperature": 1.0, "seed": 0, "position": 0},

@@ -26,7 +26,7 @@ class TextGeneration(tf.test.TestCase):
         for state, size in zip(states, sizes.values(), strict=True):
             self.assertAllEqual(state, np.zeros((3, size)))
 
-    def test_run_step_and_with_states_equal_the_model(self):
+    def test_run_step_and_models_with_states_equal_the_model(self):
         ids = np.random.default_rng(0).integers(0, 6, (2, 6))
         for cell in CELLS:
             model = small(cell, layers=2, token_embedding_size=4, dropout=0.3)
@@ -37,10 +37,17 @@ class TextGeneration(tf.test.TestCase):
             twin = models.with_states(model)
             logits, *states = twin([tf.constant(ids[:, 2:4]), *states])
             self.assertAllClose(logits, expected[:, 2:4])
+            stepper = models.step_model(model)
             for t in (4, 5):
+                names = dict(zip(models.state_sizes(model), states, strict=True))
                 logits, states = models.step(model, ids[:, t], states)
                 self.assertAllClose(logits, expected[:, t])
-            self.assertEqual(twin.count_params(), model.count_params())
+                named = stepper({"ids": tf.constant(ids[:, t]), **names})
+                self.assertAllClose(
+                    named, {"logits": logits, **dict(zip(names, states, strict=True))}
+                )
+            for other in (twin, stepper):
+                self.assertEqual(other.count_params(), model.count_params())
 
     def test_a_masked_step_keeps_the_states(self):
         model = small(layers=2)

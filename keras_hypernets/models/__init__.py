@@ -10,6 +10,7 @@ from keras_hypernets.models.stepping import (
     run,
     state_sizes,
     step,
+    step_model,
     with_states,
 )
 from keras_hypernets.models.text_generation import generate, stream
@@ -25,6 +26,7 @@ __all__ = [
     "sample",
     "state_sizes",
     "step",
+    "step_model",
     "stream",
     "with_states",
 ]

@@ -160,6 +160,44 @@ def with_states(model: keras.Model) -> keras.Model:
     return keras.Model([ids, *states], [logits, *new_states], name=f"{model.name}_with_states")
 
 
+def step_model(model: keras.Model) -> keras.Model:
+    """Returns `step` as a functional model that shares all weights.
+
+    Its inputs are `{"ids": (batch,), **states}` and its outputs `{"logits": (batch, characters),
+    **states}`, states under the names of `state_sizes`. It has no loop, in which LiteRT would need
+    operators of TensorFlow's: `step_model(model).export("step.tflite", format="litert")`.
+
+    Args:
+        model: a model made by `char_language_model`, stateful or not; its own states stay.
+
+    Raises:
+        ValueError: for a model of another kind.
+
+    Example:
+
+    >>> model = keras_hypernets.models.char_language_model("abc ", units=16, cell="lstm")
+    >>> {name: x.shape for name, x in keras_hypernets.models.step_model(model).output.items()}
+    {'logits': (None, 4), 'state_0_h': (None, 16), 'state_0_c': (None, 16)}
+    """
+    ids = keras.Input((), dtype="int32", name="ids")
+    states = {
+        name: keras.Input(state.shape[1:], dtype=state.dtype, name=name)
+        for name, state in zip(state_sizes(model), initial_states(model, 1), strict=True)
+    }
+
+    def read_one(layer, x, layer_states):
+        # Cells of one name cannot be side by side in a functional model, layers around them can.
+        reader = keras.layers.RNN(
+            layer.cell, return_state=True, unroll=True, dtype=layer.dtype_policy
+        )
+        output, *layer_states = reader(ops.expand_dims(x, 1), initial_state=layer_states)
+        return output, layer_states
+
+    logits, new_states = _chain(model, ids, list(states.values()), read_one)
+    outputs = {"logits": logits, **dict(zip(states, new_states, strict=True))}
+    return keras.Model({"ids": ids, **states}, outputs, name=f"{model.name}_step")
+
+
 def _recurrent_layers(model):
     embedding_of(model)  # raises for a model of another kind
     return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
