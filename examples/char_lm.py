@@ -23,6 +23,7 @@ from command_line import (
     rate,
     run,
     seed,
+    tensorboard_option,
 )
 
 # The options that each cell has, and their values unless the command line says otherwise.
@@ -62,6 +63,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="continue the run in --output as if it had not been stopped, or begin it",
     )
+    tensorboard_option(train)
     for command in (evaluate, generate, export):
         command.option("--checkpoint", str, CHECKPOINT, "model to load, a .keras file")
     train.option("--prompt", str, None, "beginning of the sample (default: of the validation text)")
@@ -193,12 +195,15 @@ def train(options: argparse.Namespace) -> None:
     print(run.text.description)
     run.fit()
     print(f"\n{run.report()['sample']}\n")
-    for what, name in {
+    written = {
         "model": "best.keras",
         "SavedModel": "saved_model",
         "results": "results.json",
         "plot": "curve.png",
-    }.items():
+    }
+    if run.generates_weights:
+        written["changes"] = "weight_changes.png"
+    for what, name in written.items():
         print(f"{what:10}  {run.output / name}")
 
 

@@ -16,10 +16,12 @@ import keras
 import numpy as np
 import outputs
 
-from keras_hypernets import export, models
+from keras_hypernets import callbacks, export, models, plots
 
 VALIDATION_STREAMS = 32  # in which the validation text is read during training
-NOT_SETTINGS = ("command", "output", "resume", "traceback", "cell_options")
+NOT_SETTINGS = ("command", "output", "resume", "tensorboard", "traceback", "cell_options")
+DRAWN = 384  # characters of the sample under which the changes of the weights are drawn
+WATCHED = 128  # characters of the validation text that TensorBoard shows
 MAY_CHANGE = (
     "data",
     "epochs",
@@ -76,6 +78,17 @@ class Run:
             self.callbacks,
             options.resume,
         )
+        self.monitors = []
+        if options.tensorboard is not None:
+            monitor = callbacks.GeneratedWeightsMonitor(
+                options.tensorboard, text.validation[:WATCHED]
+            )
+            self.monitors = [monitor]
+
+    @property
+    def generates_weights(self) -> bool:
+        """Whether the cell is one with a hypernetwork."""
+        return "hyper_units" in self.options.cell_options
 
     def fit(self) -> list[dict]:
         """Trains up to the last step, unless that is done already, and returns the history."""
@@ -109,6 +122,7 @@ class Run:
                     CarriedStates(self.batches, checkpoint),
                     *self.callbacks,
                     checkpoint,
+                    *self.monitors,
                 ],
             )
         return checkpoint.history
@@ -140,6 +154,9 @@ class Run:
             "bits_per_character",
             "bits per character",
         )
+        if self.generates_weights:
+            with outputs.replacing(self.output / "weight_changes.png") as unfinished:
+                plots.plot_weight_changes(model, sample[:DRAWN]).savefig(unfinished)
         card = training.card_of(results, "bits_per_character")
         export.export_saved_model(model, self.output / "saved_model", card=card)
         return results

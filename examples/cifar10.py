@@ -76,7 +76,10 @@ def main(arguments: list[str] | None = None) -> None:
     print(data.description)
     results = image_comparison.compare(options, partial(make_run, options, data))
     image_comparison.print_table(results)
-    image_comparison.print_outputs(options)
+    drawn = []
+    if "hyper" in options.networks:
+        drawn = [image_comparison.draw(options, "hyper", "embedding_similarity")]
+    image_comparison.print_outputs(options, *drawn)
 
 
 def make_run(options: argparse.Namespace, data, network: str, seed: int, output: Path):
@@ -102,6 +105,7 @@ def make_run(options: argparse.Namespace, data, network: str, seed: int, output:
         steps=steps,
         seed=seed,
         resume=options.resume,
+        tensorboard=options.tensorboard,
         jit_compile="auto" if options.jit_compile is None else options.jit_compile,
     )
 

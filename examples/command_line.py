@@ -45,6 +45,17 @@ positive = checked(float, "a number above 0", lambda value: 0 < value < math.inf
 at_least_zero = checked(float, "a number of at least 0", lambda value: 0 <= value < math.inf)
 
 
+def tensorboard_option(parser: ArgumentParser) -> None:
+    """Adds `--tensorboard`."""
+    parser.option(
+        "--tensorboard",
+        str,
+        None,
+        "folder for figures and spreads of the generated weights after each epoch, which "
+        "TensorBoard shows (default: none)",
+    )
+
+
 def run(main: Callable[[], object]) -> None:
     """Calls `main`; what a user can put right becomes one line on stderr and exit code 2.
 

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from command_line import ArgumentParser, positive_integer, seed
+from command_line import ArgumentParser, positive_integer, seed, tensorboard_option
 
 NETWORKS = ("hyper", "plain")
 
@@ -23,6 +23,7 @@ def add_options(parser: ArgumentParser, batch_size: str, output: str) -> None:
         action="store_true",
         help="continue the runs in --output as if they had not been stopped, or begin them",
     )
+    tensorboard_option(parser)
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")
 
 
@@ -120,6 +121,26 @@ def print_table(results: dict[str, list[dict]], **columns: dict[str, str]) -> No
     for row in ({name: name for name in widths}, *table):
         print("  ".join(f"{row[name]:>{width}}" for name, width in widths.items()))
     print()
+
+
+def draw(options: argparse.Namespace, network: str, what: str) -> str:
+    """Draws the trained network of the first seed and returns the name of the file.
+
+    Args:
+        options: those of `add_options`.
+        network: one of `NETWORKS`.
+        what: `"filters"` or `"embedding_similarity"`, for the function of `keras_hypernets.plots`.
+    """
+    import image_training
+    import outputs
+
+    from keras_hypernets import plots
+
+    output, name = Path(options.output), f"{network}_{what}.png"
+    model = image_training.load(output / f"{network}-{options.seeds[0]}" / "best.keras")
+    with outputs.replacing(output / name) as unfinished:
+        getattr(plots, f"plot_{what}")(model).savefig(unfinished)
+    return name
 
 
 def print_outputs(options: argparse.Namespace, *plots: str) -> None:

@@ -16,7 +16,7 @@ import outputs
 import tensorflow as tf
 from image_datasets import ImageData
 
-from keras_hypernets import export
+from keras_hypernets import callbacks, export
 
 EVALUATION_BATCH = 500
 
@@ -39,6 +39,7 @@ class Run:
         steps: or steps; the last epoch ends there.
         patience: epochs without a better validation after which training ends; 0: never.
         resume: whether to continue the run in `output`, if there is one.
+        tensorboard: folder in which TensorBoard finds the run, by the name of `output`, or `None`.
         jit_compile: whether to compile with XLA. Default: as Keras decides.
     """
 
@@ -56,6 +57,7 @@ class Run:
         steps: int | None = None,
         patience: int = 0,
         resume: bool = False,
+        tensorboard: str | None = None,
         jit_compile: bool | str = "auto",
     ):
         self.data = data
@@ -97,6 +99,10 @@ class Run:
         self.checkpoint = training.ExactCheckpoint(
             self.output, self.settings, self.callbacks, resume
         )
+        self.monitors = []
+        if tensorboard is not None:
+            folder = Path(tensorboard) / self.output.name
+            self.monitors = [callbacks.GeneratedWeightsMonitor(folder)]
 
     @property
     def finished(self) -> bool:
@@ -133,6 +139,7 @@ class Run:
                     training.LastStep(checkpoint, self.steps),
                     *self.callbacks,
                     checkpoint,
+                    *self.monitors,
                 ],
             )
         except training.Diverged as error:

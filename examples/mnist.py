@@ -66,9 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     results = image_comparison.compare(options, partial(make_run, options, data))
     in_kernel = {network: weights_of_second_kernel(network == "hyper", data) for network in results}
     image_comparison.print_table(results, **{"of them in 2nd kernel": in_kernel})
-    drawn = [
-        save_filters(Path(options.output), name, options.seeds[0]) for name in options.networks
-    ]
+    drawn = [image_comparison.draw(options, name, "filters") for name in options.networks]
     image_comparison.print_outputs(options, *drawn)
 
 
@@ -93,6 +91,7 @@ def make_run(options: argparse.Namespace, data, network: str, seed: int, output:
         patience=options.patience,
         seed=seed,
         resume=options.resume,
+        tensorboard=options.tensorboard,
     )
 
 
@@ -134,20 +133,6 @@ def augmentation(schedule: str):
     if schedule == "paper":
         return partial(image_batching.random_crop, padding=1)
     return image_batching.random_stretch
-
-
-def save_filters(output: Path, network: str, seed: int) -> str:
-    """Draws the kernels of a trained network and returns the name of the file."""
-    import image_training
-    import outputs
-
-    from keras_hypernets import plots
-
-    name = f"{network}_filters.png"
-    model = image_training.load(output / f"{network}-{seed}" / "best.keras")
-    with outputs.replacing(output / name) as unfinished:
-        plots.plot_filters(model).savefig(unfinished)
-    return name
 
 
 if __name__ == "__main__":

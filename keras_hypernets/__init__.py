@@ -1,6 +1,6 @@
 """Hypernetworks for Keras: layers whose weights are the output of a smaller network."""
 
-from keras_hypernets import converters, export, initializers, models, plots
+from keras_hypernets import callbacks, converters, export, initializers, models, plots
 from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.gated_rnn import GatedRNN
 from keras_hypernets.dynamic.hyper_gru import HyperGRU
@@ -33,6 +33,7 @@ __all__ = [
     "KernelGenerator",
     "LayerNormLSTM",
     "LayerNormLSTMCell",
+    "callbacks",
     "converters",
     "export",
     "initializers",

@@ -58,6 +58,7 @@ class TestTrain:
         run, results = trained
         assert sorted(path.name for path in run.output.iterdir()) == [
             "best.keras", "checkpoint.npz", "curve.png", "results.json", "saved_model",
+            "weight_changes.png",
         ]  # fmt: skip
         assert json.loads((run.output / "results.json").read_text("utf-8")) == results
         history, bits = results["history"], results["bits_per_character"]
@@ -88,6 +89,14 @@ class TestTrain:
         before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
         assert steps("--steps", "20", "--resume") == [8, 10, 18, 20]
         assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+    def test_generated_weights_in_tensorboard(self, text, tmp_path):
+        options = ["--cell", "hyper_simple_rnn", "--tensorboard", str(tmp_path / "board")]
+        tiny_run(text, tmp_path / "run", "--epochs", "1", *options).fit()
+        tiny_run(text, tmp_path / "run", "--epochs", "2", *options, "--resume").fit()
+        first, second = (file.read_bytes() for file in sorted((tmp_path / "board").iterdir()))
+        for name in (b"spread/recurrent_0/d_h", b"weight_changes/recurrent_0"):
+            assert name in first and name in second
 
     @pytest.mark.parametrize("cell", char_lm.CELL_OPTIONS)
     def test_every_cell_has_the_options_listed_for_it(self, cell, text, tmp_path):

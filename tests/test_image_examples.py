@@ -174,11 +174,13 @@ class TestCifar10:
 
     @pytest.mark.usefixtures("no_tensorflow_datasets")
     def test_results(self, tmp_path):
-        results = train_cifar10(tmp_path)
+        results = train_cifar10(tmp_path, "--tensorboard", str(tmp_path / "board"))
+        assert (tmp_path / "hyper_embedding_similarity.png").read_bytes().startswith(b"\x89PNG")
         for network, weights in (("hyper", 81_635), ("plain", 77_395)):
             (run,) = results[network]
             assert run["parameters"] == weights
             assert [record["step"] for record in run["history"]] == [4, 8, 12]
+            assert len(list((tmp_path / "board" / f"{network}-0").iterdir())) == 1
             model = keras.models.load_model(tmp_path / f"{network}-0" / "best.keras")
             images, labels = small_images().test()
             assert image_training.error_rate(model, images, labels) == run["error"]["test"]

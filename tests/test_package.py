@@ -28,6 +28,7 @@ RANKS = {
     "serving": 4,
     "export": 5,
     "plots": 5,
+    "callbacks": 6,
 }
 HEAVY = ("tensorflow", "tensorflow_datasets", "matplotlib", "jax", "torch")
 FREE = ("validation", "version")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from random_weights import randomize
 
 import keras_hypernets
-from keras_hypernets import converters, export, initializers, models, plots
+from keras_hypernets import callbacks, converters, export, initializers, models, plots
 
 common = {
     "deadline": None,
@@ -365,6 +365,10 @@ def is_text(v):
     return isinstance(v, str) and v != "" and set(v) <= {"a", "b"}
 
 
+def is_long_text(v):
+    return is_text(v) and len(v) > 1
+
+
 def is_path(v):
     return isinstance(v, str) and v != "" and "\0" not in v
 
@@ -637,6 +641,41 @@ def callables_with_a_model(tmp_path_factory):
             {"model_or_kernel": np.ones((1, 1, 1, 1))},
             {"model_or_kernel": nothing, "channels": size},
         ),
+        "weight_changes": (
+            plots.weight_changes,
+            {"model": model, "text": "ab"},
+            {"model": nothing, "text": is_long_text, "layer": integer(0, 1)},
+        ),
+        "plot_weight_changes": (
+            plots.plot_weight_changes,
+            {"model": model, "text": "ab"},
+            {"model": nothing, "text": is_long_text, "layer": integer(0, 1), "width": size},
+        ),
+        "plot_cell_saturation": (
+            plots.plot_cell_saturation,
+            {"models": {"a": model}, "text": "ab"},
+            {"models": nothing, "text": is_long_text, "layer": integer(0, 1), "bins": size},
+        ),
+        "embedding_similarity": (
+            plots.embedding_similarity,
+            {"model": models.hyper_resnet(10, 1)},
+            {"model": nothing, "generator": is_none},
+        ),
+        "plot_embedding_similarity": (
+            plots.plot_embedding_similarity,
+            {"model": models.hyper_resnet(10, 1)},
+            {"model": nothing, "generator": is_none},
+        ),
+        "GeneratedWeightsMonitor": (
+            callbacks.GeneratedWeightsMonitor,
+            {"log_dir": str(path)},
+            {"log_dir": is_path, "every": size, "figures": is_flag},
+        ),
+        "state_history": (
+            models.state_history,
+            {"model": model, "ids": ids},
+            {"model": nothing, "ids": nothing, "states": is_none},
+        ),
         "load_keras_lstm": (
             converters.load_keras_lstm,
             {"cell": cell, "layer": plain},
@@ -699,6 +738,7 @@ def test_good_arguments(name):
 
 
 def test_everything_public_is_tried(callables_with_a_model):
-    kinds = {"__version__", "converters", "export", "initializers", "models", "plots"}
-    public = {*keras_hypernets.__all__, *models.__all__, *export.__all__} - kinds
+    kinds = {"__version__", "callbacks", "converters", "export", "initializers", "models", "plots"}
+    modules = (keras_hypernets, models, export, plots)
+    public = {name for module in modules for name in module.__all__} - kinds
     assert public <= {*CALLABLES, *callables_with_a_model}

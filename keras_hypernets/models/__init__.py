@@ -5,6 +5,7 @@ from keras_hypernets.models.character_embedding import CharacterEmbedding
 from keras_hypernets.models.hyper_cnn import hyper_cnn
 from keras_hypernets.models.hyper_resnet import hyper_resnet
 from keras_hypernets.models.sampling import sample
+from keras_hypernets.models.state_history import state_history
 from keras_hypernets.models.stepping import (
     initial_states,
     run,
@@ -24,6 +25,7 @@ __all__ = [
     "initial_states",
     "run",
     "sample",
+    "state_history",
     "state_sizes",
     "step",
     "step_model",

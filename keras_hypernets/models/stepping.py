@@ -60,7 +60,7 @@ def embedding_of(model: keras.Model) -> CharacterEmbedding:
 def state_sizes(model: keras.Model) -> dict[str, int]:
     """Returns the names and sizes of all recurrent states, such as `{"state_0_h": 256, ...}`."""
     sizes = {}
-    for n, layer in enumerate(_recurrent_layers(model)):
+    for n, layer in enumerate(recurrent_layers(model)):
         names = getattr(layer.cell, "state_names", ("h", "c"))
         for name, size in zip(names, layer.cell.state_size, strict=True):
             sizes[f"state_{n}_{name}"] = size
@@ -74,7 +74,7 @@ def initial_states(model: keras.Model, batch_size: int) -> list:
         batch_size = integer("batch_size", batch_size, rule, lambda value: 0 <= value < 2**31)
     return [
         state
-        for layer in _recurrent_layers(model)
+        for layer in recurrent_layers(model)
         for state in layer.cell.get_initial_state(batch_size=batch_size)
     ]
 
@@ -95,7 +95,7 @@ def run(model: keras.Model, ids: Any, states: list, mask: Any = None) -> tuple[A
         ValueError: for a model of another kind, or ids, states or a mask of another shape or dtype.
     """
     array("ids", ids, "(batch, time)", "int", [2])
-    _check_states(model, states)
+    check_states(model, states)
     if mask is not None:
         array("mask", mask, "(batch, time)", "bool", [2])
 
@@ -106,14 +106,14 @@ def run(model: keras.Model, ids: Any, states: list, mask: Any = None) -> tuple[A
         output, *layer_states = reader(x, initial_state=layer_states, mask=mask)
         return output, layer_states
 
-    return _chain(model, ids, states, read_all)
+    return chain(model, ids, states, read_all)
 
 
 def step(model: keras.Model, ids: Any, states: list) -> tuple[Any, list]:
     """Reads one character of each text, ids `(batch,)`; otherwise as `run`."""
     array("ids", ids, "(batch,)", "int", [1])
-    _check_states(model, states)
-    return _chain(model, ids, states, lambda layer, x, s: layer.cell(x, s))
+    check_states(model, states)
+    return chain(model, ids, states, lambda layer, x, s: layer.cell(x, s))
 
 
 def prepared_step(model: keras.Model) -> Callable[[Any, list], tuple[Any, list]]:
@@ -124,7 +124,7 @@ def prepared_step(model: keras.Model) -> Callable[[Any, list], tuple[Any, list]]
     they are now.
     """
     embedding = embedding_of(model)
-    layers = _recurrent_layers(model)
+    layers = recurrent_layers(model)
     prepared = {
         layer: prepared_cell(layer.cell)
         for layer in layers
@@ -143,7 +143,7 @@ def prepared_step(model: keras.Model) -> Callable[[Any, list], tuple[Any, list]]
             of_x = ops.take(table, ids, axis=0) if first else of_inputs(x)
             return cell_step(of_x, layer_states)
 
-        return _chain(model, ids, states, recur)
+        return chain(model, ids, states, recur)
 
     return step
 
@@ -193,17 +193,17 @@ def step_model(model: keras.Model) -> keras.Model:
         output, *layer_states = reader(ops.expand_dims(x, 1), initial_state=layer_states)
         return output, layer_states
 
-    logits, new_states = _chain(model, ids, list(states.values()), read_one)
+    logits, new_states = chain(model, ids, list(states.values()), read_one)
     outputs = {"logits": logits, **dict(zip(states, new_states, strict=True))}
     return keras.Model({"ids": ids, **states}, outputs, name=f"{model.name}_step")
 
 
-def _recurrent_layers(model):
+def recurrent_layers(model):
     embedding_of(model)  # raises for a model of another kind
     return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
 
 
-def _check_states(model, states):
+def check_states(model, states):
     sizes = state_sizes(model)
     listed = states if isinstance(states, (list, tuple)) else []
     shapes = [tuple(getattr(state, "shape", ())) for state in listed]
@@ -214,7 +214,7 @@ def _check_states(model, states):
         )
 
 
-def _chain(model, x, states, recur):
+def chain(model, x, states, recur):
     """Applies the layers one after the other, the recurrent ones through `recur`."""
     states, new_states = list(states), []
     layers = model.layers

@@ -1,4 +1,4 @@
-"""Pictures of kernels, generated or not; needs matplotlib."""
+"""Kernels, generated or not, as grids of filters."""
 
 import math
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_hypernets.plots.layers_within import layers_within
 from keras_hypernets.validation import positive_integer
 
 if TYPE_CHECKING:
@@ -95,10 +96,8 @@ def _kernels_to_draw(model_or_kernel: Any) -> list[tuple[str, np.ndarray]]:
     numeric = ("float" in dtype or "int" in dtype) and 0 not in shape
     kernels = [("kernel", model_or_kernel)] if len(shape) == 4 and numeric else []
     if isinstance(model_or_kernel, keras.Layer):
-        own_name = model_or_kernel.name
-        received = f"{own_name} (built={model_or_kernel.built})"
-        found = _kernels_within(model_or_kernel, own_name, set())
-        kernels = [(name.removeprefix(f"{own_name}/"), kernel) for name, kernel in found]
+        received = f"{model_or_kernel.name} (built={model_or_kernel.built})"
+        kernels = list(_kernels_within(model_or_kernel))
     if not kernels:
         raise ValueError(
             "`model_or_kernel` must be a built model or layer with kernels of 2D convolutions, or "
@@ -107,29 +106,15 @@ def _kernels_to_draw(model_or_kernel: Any) -> list[tuple[str, np.ndarray]]:
     return [(name, keras.ops.convert_to_numpy(kernel)) for name, kernel in kernels]
 
 
-def _kernels_within(layer: keras.Layer, name: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
+def _kernels_within(model: keras.Layer) -> Iterator[tuple[str, Any]]:
     """Yields names, with those of the enclosing layers, and kernels of rank 4."""
-    if id(layer) in seen:
-        return
-    seen.add(id(layer))
-    # Without a value: unbuilt, or the kernel comes with each call from a layer with `kernels`.
-    kernel = getattr(layer, "kernel", None) if hasattr(layer, "kernel_size") else None
-    if isinstance(layer, keras.layers.Conv2DTranspose) and kernel is not None:
-        kernel = keras.ops.swapaxes(kernel, 2, 3)
-    found, made = [(name, kernel)], getattr(layer, "kernels", None)
-    if isinstance(made, dict):
-        found += [(f"{name}/{key}", one) for key, one in made.items()]
-    yield from ((path, one) for path, one in found if one is not None and len(one.shape) == 4)
-    # Only models have a public list of the layers they are made of.
-    parts = layer.layers if isinstance(layer, keras.Model) else _layers_in(vars(layer))
-    for part in parts:
-        yield from _kernels_within(part, f"{name}/{part.name}", seen)
-
-
-def _layers_in(value: Any) -> Iterator[keras.Layer]:
-    """Yields the layers in lists, tuples and dictionaries, whatever their keys."""
-    if isinstance(value, keras.Layer):
-        yield value
-    elif isinstance(value, (list, tuple, dict)):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _layers_in(one)
+    for path, layer in layers_within(model):
+        # Without a value: unbuilt, or the kernel comes with each call from a layer with `kernels`.
+        kernel = getattr(layer, "kernel", None) if hasattr(layer, "kernel_size") else None
+        if isinstance(layer, keras.layers.Conv2DTranspose) and kernel is not None:
+            kernel = keras.ops.swapaxes(kernel, 2, 3)
+        found, made = [(path, kernel)], getattr(layer, "kernels", None)
+        if isinstance(made, dict):
+            prefix = "" if layer is model else f"{path}/"
+            found += [(f"{prefix}{key}", one) for key, one in made.items()]
+        yield from ((name, one) for name, one in found if one is not None and len(one.shape) == 4)

@@ -1,0 +1,140 @@
+"""How alike the embeddings are from which one generator writes the kernels of many layers."""
+
+import os
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from keras_hypernets.plots.layers_within import layers_within
+from keras_hypernets.static.generated_kernel import GeneratedKernelLayer
+from keras_hypernets.static.kernel_bank import KernelBank
+from keras_hypernets.static.kernel_generator import KernelGenerator
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PIXELS = 64  # at most, on a side of a layer's field
+
+
+def embedding_similarity(
+    model: keras.Layer, generator: KernelGenerator | None = None
+) -> tuple[dict[str, int], np.ndarray]:
+    """Compares the embeddings of all tiles that a shared generator writes, by their cosines.
+
+        s_ij = z_i . z_j / (|z_i| |z_j|)
+
+    Args:
+        model: a built model or layer with `HyperConv2D`, `HyperDense` or `KernelBank` in it, such
+            as `hyper_resnet` makes.
+        generator: the `KernelGenerator` whose embeddings are compared. Default `None`: the only one
+            of the model that writes kernels of several layers.
+
+    Returns:
+        A dictionary from the names of layers, or of the kernels of a bank, to their numbers of
+        tiles, in the order of the model, and the matrix `(tiles, tiles)` of the cosines, tiles in
+        the same order and row-major within a layer. The cosines of an embedding of zeros are 0.
+
+    Raises:
+        ValueError: if there is no such generator, or several of them and none is given.
+
+    Example:
+
+    >>> tiles, similarity = keras_hypernets.plots.embedding_similarity(
+    ...     keras_hypernets.models.hyper_resnet(10, 1))
+    >>> list(tiles.values()), similarity.shape
+    ([1, 1, 2, 4, 8, 16], (32, 32))
+    """
+    if generator is not None and not isinstance(generator, KernelGenerator):
+        raise ValueError(
+            f"`generator` must be a KernelGenerator. Received: generator={generator!r}"
+        )
+    embeddings = _embeddings(model, generator)
+    z = np.concatenate([*embeddings.values()])
+    z = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), np.finfo(z.dtype).tiny)
+    return {name: len(rows) for name, rows in embeddings.items()}, z @ z.T
+
+
+def plot_embedding_similarity(
+    model: keras.Layer, generator: KernelGenerator | None = None
+) -> "Figure":
+    """Draws the cosine similarity of the embeddings of all layers that share a generator.
+
+    Every layer has a row and a column of equal size; the field of two layers shows each tile of
+    the one against each tile of the other. Blue are embeddings that point the same way, red those
+    that point opposite ways, white those at right angles.
+
+    Args:
+        model, generator: as for `embedding_similarity`.
+
+    Returns:
+        A `matplotlib.figure.Figure`, to be saved with `figure.savefig("similarity.png")`.
+
+    Raises:
+        ValueError: if there is no such generator, or several of them and none is given.
+
+    Example:
+
+    >>> figure = keras_hypernets.plots.plot_embedding_similarity(
+    ...     keras_hypernets.models.hyper_resnet(10, 1))
+    >>> figure.axes[0].get_yticklabels()[0].get_text()
+    'group_1_block_1_conv_1'
+    """
+    from matplotlib.figure import Figure  # not pyplot, which may look for a screen
+
+    tiles, similarity = embedding_similarity(model, generator)
+    layers = len(tiles)
+    # A layer has as many pixels as the largest has tiles.
+    pixels = min(max(tiles.values()), PIXELS)
+    starts = np.cumsum([0, *tiles.values()])[:-1, None]
+    counts = np.array([*tiles.values()])[:, None]
+    shown = (starts + np.arange(pixels) * counts // pixels).ravel()
+    side = 0.24 * layers + 1
+    figure = Figure((side + 3, side + 1.8), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(
+        similarity[np.ix_(shown, shown)],
+        cmap="RdBu",
+        vmin=-1,
+        vmax=1,
+        extent=(0, layers, layers, 0),
+        interpolation="nearest",
+    )
+    for place in range(1, layers):
+        axes.axhline(place, color="black", linewidth=0.4)
+        axes.axvline(place, color="black", linewidth=0.4)
+    labels = [name if count == 1 else f"{name}, {count} tiles" for name, count in tiles.items()]
+    middles = np.arange(layers) + 0.5
+    axes.set_xticks(middles, [*tiles], rotation=90, fontsize="small")
+    axes.set_yticks(middles, labels, fontsize="small")
+    figure.colorbar(image, ax=axes, label="cosine similarity of embeddings", shrink=0.6)
+    return figure
+
+
+def _embeddings(model, generator):
+    """Returns the names of the layers of one generator, with the embeddings of their tiles."""
+    found = {}  # for each generator its layers
+    for path, layer in layers_within(model) if isinstance(model, keras.Layer) else ():
+        embedding = getattr(layer, "embedding", None)
+        if not isinstance(layer, (GeneratedKernelLayer, KernelBank)) or embedding is None:
+            continue
+        rows = keras.ops.convert_to_numpy(keras.ops.cast(embedding, "float32"))
+        shapes = (
+            {path: layer.kernel_shape}
+            if hasattr(layer, "kernel_shape")
+            else {f"{path}/{name}": shape for name, shape in layer.kernel_shapes.items()}
+        )
+        for name, shape in shapes.items():
+            count = int(np.prod(layer.generator.count_tiles(shape, name)))
+            found.setdefault(layer.generator, {})[name], rows = rows[:count], rows[count:]
+    shared = {one: layers for one, layers in found.items() if len(layers) > 1}
+    if len(shared) != 1 if generator is None else generator not in shared:
+        which = "exactly one KernelGenerator" if generator is None else "the `generator`, and it"
+        raise ValueError(
+            f"`model` must be a built model or layer with {which} that writes kernels of several "
+            f"layers. Received: {getattr(model, 'name', model)!r} with {len(shared)} of them"
+        )
+    layers = next(iter(shared.values())) if generator is None else shared[generator]
+    # What all names begin with says nothing.
+    start = os.path.commonprefix([*layers]).rpartition("/")[0]
+    return {name.removeprefix(f"{start}/"): rows for name, rows in layers.items()}

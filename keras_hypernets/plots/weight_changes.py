@@ -1,0 +1,159 @@
+"""How much the weights of a recurrent network change with each character of a text."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_hypernets.dynamic.hyper_cell import HyperCell
+from keras_hypernets.plots.reading import cell_of, read
+from keras_hypernets.validation import positive_integer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# By the number of kernels, in the order in which they are stored, which is Keras'.
+GATES = {
+    1: ("h",),
+    3: ("z, update", "r, reset", "h, candidate"),
+    4: ("i, input", "f, forget", "c, candidate", "o, output"),
+}
+VISIBLE = str.maketrans({" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"})
+
+
+def weight_changes(model: keras.Model, text: str, layer: int = 0) -> np.ndarray:
+    r"""Measures how much the generated recurrent kernels change from each character to the next.
+
+    For every gate y, the Frobenius norm of the change of the kernel that is applied to h_{t-1},
+
+        n_t^y = || W_h^y(z_t) - W_h^y(z_{t-1}) ||_F        t = 2 ... time
+
+    where with scaling W_h^y(z_t) is W_h^y with its rows, one for each unit j, times d_h^y(z_t)
+    (eq. 7 and 12 of the paper), and with full generation sum_k z_t[k] W_h^y[k] (eq. 5). No kernel
+    is made for it: with scaling
+
+        (n_t^y)^2 = sum_j (d_h^y(z_t) - d_h^y(z_{t-1}))_j^2 || row j of W_h^y ||^2
+
+    Args:
+        model: a model made by `char_language_model`, whose layer has a cell that generates weights.
+        text: at least two characters of the model's vocabulary, read from states of zero.
+        layer: number of the recurrent layer, from 0. Default 0.
+
+    Returns:
+        `(time - 1, gates)`, gates in Keras' order: i, f, c, o; z, r, h; or one.
+
+    Raises:
+        ValueError: for a model of another kind, or another argument out of its range.
+
+    Example:
+
+    >>> model = keras_hypernets.models.char_language_model(
+    ...     "abc ", units=16, hyper_units=8, embedding_dim=4)
+    >>> keras_hypernets.plots.weight_changes(model, "a cab").shape
+    (4, 4)
+
+    Reference:
+        [Ha et al., 2016](https://arxiv.org/abs/1609.09106), figures 4 and 7.
+    """
+    cell = _generating_cell(model, layer)
+    return change_norms(cell, read(model, text)[f"state_{layer}_hyper_h"])
+
+
+def plot_weight_changes(model: keras.Model, text: str, layer: int = 0, width: int = 64) -> "Figure":
+    """Draws the change of the generated weights under each character, as in the paper's figure 4.
+
+    A text in lines, under each character a column with a field for each gate: the lighter, the more
+    its recurrent kernel changed as the character was read, by the norm that `weight_changes`
+    computes, relative to the largest of the gate, which stands beside it. (Under layer norm a
+    gate's kernel can grow without any effect.) The first character has no change. Spaces, line
+    feeds, tabs and carriage returns have a sign of their own; characters that cannot be shown are a
+    question mark in a diamond.
+
+    Args:
+        model: a model made by `char_language_model`, whose layer has a cell that generates weights.
+        text: at least two characters of the model's vocabulary, read from states of zero: a text
+            of people, or what `generate` returns.
+        layer: number of the recurrent layer, from 0. Default 0.
+        width: positive integer, characters in a line. Default 64.
+
+    Returns:
+        A `matplotlib.figure.Figure`, to be saved with `figure.savefig("weight_changes.png")`.
+
+    Raises:
+        ValueError: for a model of another kind, or another argument out of its range.
+
+    Example:
+
+    >>> model = keras_hypernets.models.char_language_model(
+    ...     "abc ", units=16, hyper_units=8, embedding_dim=4)
+    >>> figure = keras_hypernets.plots.plot_weight_changes(model, "a cab")
+    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    ['a', '␣', 'c', 'a', 'b']
+
+    Reference:
+        [Ha et al., 2016](https://arxiv.org/abs/1609.09106), figures 4 and 7.
+    """
+    width = positive_integer("width", width)
+    return draw_weight_changes(weight_changes(model, text, layer), text, width)
+
+
+def change_norms(cell: HyperCell, hyper_h: Any) -> np.ndarray:
+    """Returns norms `(time - 1, gates)` for the outputs `(time, hyper_units)` of a small cell."""
+    _, generated, _ = generated_by(cell, hyper_h)
+    change = ops.cast(generated[:, 1:] - generated[:, :-1], "float32")
+    kernel = ops.cast(ops.convert_to_tensor(cell.recurrent_kernel), "float32")
+    if cell.weight_generation == "scaling":
+        squares = ops.einsum("gtu,gu->tg", ops.square(change), ops.sum(ops.square(kernel), axis=1))
+    else:
+        kernels = ops.reshape(kernel, (cell.gates, cell.embedding_dim, -1))
+        products = ops.matmul(kernels, ops.swapaxes(kernels, 1, 2))
+        squares = ops.einsum("gtk,gkl,gtl->tg", change, products, change)
+    return ops.convert_to_numpy(ops.sqrt(ops.maximum(squares, 0)))
+
+
+def generated_by(cell: HyperCell, hyper_h: Any) -> list:
+    """Returns what a cell generates from `(time, hyper_units)`, each `(gates, time, size)`."""
+    small = {name: ops.convert_to_tensor(weight) for name, weight in cell.small.items()}
+    return cell.generate(ops.cast(hyper_h, cell.variable_dtype), small)
+
+
+def draw_weight_changes(norms: np.ndarray, text: str, width: int = 64) -> "Figure":
+    """Draws norms `(time - 1, gates)` under the characters of a text."""
+    from matplotlib.figure import Figure  # not pyplot, which may look for a screen
+
+    gates = norms.shape[1]
+    largest = norms.max(axis=0)
+    field = np.concatenate([np.full((1, gates), np.nan), norms / np.where(largest > 0, largest, 1)])
+    labels = [
+        f"{gate} ({n:.3g})" for gate, n in zip(GATES.get(gates, range(gates)), largest, strict=True)
+    ]
+    symbols = [c if c.isprintable() else "\ufffd" for c in text.translate(VISIBLE)]
+    lines, width = math.ceil(len(text) / width), min(width, max(len(text), 24))
+    size = (0.15 * width + 1.5, (0.2 * gates + 0.3) * lines + 0.8)
+    figure = Figure(size, dpi=150, layout="constrained")
+    panels = figure.subplots(lines, 1, squeeze=False)[:, 0]
+    for n, axes in enumerate(panels):
+        part = slice(n * width, (n + 1) * width)
+        image = axes.imshow(field[part].T, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        axes.set_xlim(-0.5, width - 0.5)
+        signs = symbols[part]
+        axes.set_xticks(range(len(signs)), signs, family="monospace", parse_math=False)
+        axes.set_yticks(range(gates), labels, fontsize="small")
+        axes.tick_params(length=0, pad=2, top=False, bottom=False, labeltop=True, labelbottom=False)
+        axes.spines[:].set_visible(False)
+    shape = {"shrink": 3 / size[0], "aspect": 20, "pad": 0.1 / size[1]}
+    bar = figure.colorbar(image, ax=panels, location="bottom", **shape)
+    bar.set_label("change of $W_h$, Frobenius norm / the gate's largest (in brackets)")
+    return figure
+
+
+def _generating_cell(model, layer):
+    cell = cell_of(model, layer)
+    if not isinstance(cell, HyperCell):
+        raise ValueError(
+            f"`model` must have a cell that generates weights in its recurrent layer {layer}. "
+            f"Received: model={model.name} with a {type(cell).__name__}"
+        )
+    return cell

@@ -1,0 +1,42 @@
+"""All states on the way through a text."""
+
+import numpy as np
+import tensorflow as tf
+from random_weights import randomize
+
+from keras_hypernets import models
+
+
+class StateHistory(tf.test.TestCase):
+    def check(self, cell, **options):
+        """Compares with the states of one step after the other."""
+        model = models.char_language_model("abc", 4, layers=2, cell=cell, **options)
+        randomize(model)
+        ids = np.array([[0, 1, 2, 1], [2, 0, 0, 1]], "int32")
+        rng = np.random.default_rng(0)
+        sizes = models.state_sizes(model).values()
+        states = [rng.normal(size=(2, size)).astype("float32") for size in sizes]
+        history = models.state_history(model, ids, states)
+        self.assertLen(history, len(states))
+        for t in range(4):
+            _, states = models.step(model, ids[:, t], states)
+            for recorded, state in zip(history, states, strict=True):
+                self.assertAllClose(recorded[:, t], state, atol=1e-5)
+
+    def test_hyper_lstm(self):
+        self.check("hyper_lstm", hyper_units=3, embedding_dim=2)
+
+    def test_keras_lstm(self):
+        self.check("lstm")
+
+    def test_states_begin_at_zero_and_those_of_the_model_stay(self):
+        options = {"hyper_units": 3, "stateful": True, "batch_size": 2}
+        model = models.char_language_model("abc", 4, cell="hyper_simple_rnn", **options)
+        randomize(model)
+        ids = np.array([[0, 1]], "int32")
+        model(np.zeros((2, 3), "int32"))
+        before = [state.numpy() for state in model.get_layer("recurrent_0").states]
+        self.assertGreater(np.abs(before[0]).max(), 0)
+        given = models.state_history(model, ids, models.initial_states(model, 1))
+        self.assertAllClose(models.state_history(model, ids), given)
+        self.assertAllEqual(before[0], model.get_layer("recurrent_0").states[0])
