@@ -11,6 +11,7 @@ This file is the command line; the work is in char_lm_training.py and char_lm_ev
 """
 
 import argparse
+from pathlib import Path
 
 from command_line import (
     ArgumentParser,
@@ -236,12 +237,15 @@ def generate(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Writes a trained model as a SavedModel."""
+    """Writes a trained model as a SavedModel, with what is known of its training."""
     import char_lm_evaluation as evaluation
+    import outputs
 
     from keras_hypernets.export import export_saved_model
 
-    export_saved_model(evaluation.load(options.checkpoint), options.output)
+    results = outputs.read_results(Path(options.checkpoint).parent) or {}
+    card = {name: results[name] for name in ("bits_per_character", "settings") if name in results}
+    export_saved_model(evaluation.load(options.checkpoint), options.output, card=card)
     print(f"SavedModel  {options.output}")
 
 

@@ -55,7 +55,8 @@ def export_saved_model(
     `model.export` gives it.
 
     In the folder is a `card.json` with the model's name and parameters, the signatures, the class
-    names and the versions of the libraries.
+    names or the vocabulary (characters in the order of the logits), and the versions of the
+    libraries.
 
     Args:
         model: a built Keras model.
@@ -98,6 +99,8 @@ def export_saved_model(
         )
     if class_names is not None:
         card = {"class_names": list(class_names), **card}
+    elif stepping.is_character_language_model(model):
+        card = {"vocabulary": stepping.embedding_of(model).vocabulary, **card}
 
     workspace = _workspace(path)
     try:

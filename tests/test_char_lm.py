@@ -282,6 +282,9 @@ class TestEvaluation:
         for path in (tmp_path / "new", run.output / "saved_model"):
             signatures = tf.saved_model.load(path).signatures
             assert {"serving_default", "tokens", "step", "generate"} <= set(signatures)
+            card = json.loads((path / "card.json").read_text("utf-8"))
+            assert card["bits_per_character"] == results["bits_per_character"]
+            assert card["vocabulary"] == run.text.vocabulary
 
 
 class TestBadInput:
