@@ -15,7 +15,6 @@ demo: $(VENV)/installed
 
 # pdoc imports the package, and TensorFlow starts a command meanwhile.
 docs: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	PDOC_ALLOW_EXEC=1 TF_CPP_MIN_LOG_LEVEL=3 \
 		$(BIN)/pdoc --docformat google --output-directory build/docs keras_hypernets
 
@@ -62,7 +61,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 
 $(OLDEST)/installed: setup.cfg pyproject.toml
 	python3.11 -m venv --clear $(OLDEST)
-	sed -n 's/^    \([a-z-]*\)>=\([0-9.]*\).*/\1==\2/p' setup.cfg > $(OLDEST)/constraints.txt
+	sed -n 's/^    \([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2/p' setup.cfg > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint $(OLDEST)/constraints.txt --editable '.[examples,test]'
 	touch $@

@@ -243,8 +243,10 @@ def export(options: argparse.Namespace) -> None:
 
     from keras_hypernets.export import export_saved_model
 
-    results = outputs.read_results(Path(options.checkpoint).parent) or {}
-    card = {name: results[name] for name in ("bits_per_character", "settings") if name in results}
+    card, checkpoint = {}, Path(options.checkpoint)
+    if checkpoint.name == "best.keras":  # beside which the results of its training lie
+        results = outputs.read_results(checkpoint.parent) or {}
+        card = {key: results[key] for key in ("bits_per_character", "settings") if key in results}
     export_saved_model(evaluation.load(options.checkpoint), options.output, card=card)
     print(f"SavedModel  {options.output}")
 

@@ -29,7 +29,8 @@ def export_saved_model(
 ) -> str:
     """Writes a SavedModel that any TensorFlow serves, without keras_hypernets.
 
-    The folder appears whole or not at all; a SavedModel that is there already is replaced. Batch
+    The folder appears whole or not at all; a SavedModel that is there already is replaced (a kill
+    between the two renames of that leaves the old one in a folder `.export-...` beside it). Batch
     and time are dynamic. A character language model gets four signatures, whose states have the
     names of `models.state_sizes` and start as zeros:
 
@@ -117,7 +118,10 @@ def export_saved_model(
         files.write_card(new, {**files.facts_of(model, graphs), **card})
         if warm_up:
             files.write_warm_up_requests(new, signatures)
-        _replace(path, workspace)
+        if version == "next":
+            path = _add(path.parent, new)
+        else:
+            _replace(path, workspace)
     finally:
         shutil.rmtree(workspace)
     return str(path)
@@ -141,9 +145,13 @@ def _signatures(model, class_names, from_logits):
 def _folder(path, version):
     """The folder to write, which is new or a SavedModel."""
     path = Path(validation.path("path", path))
+    if version is not None and (path / "saved_model.pb").exists():
+        raise ValueError(
+            "`path` must be a folder of versions, not a SavedModel itself. "
+            f"Received: path={str(path)!r}, version={version!r}"
+        )
     if version == "next":
-        there = [int(p.name) for p in path.glob("*") if p.name.isdecimal()]
-        path = path / str(max(there, default=0) + 1)
+        path = _next_version(path)
     elif version is not None:
         rule = 'a positive integer or "next"'
         path = path / str(validation.integer("version", version, rule, lambda n: 0 < n < 2**63))
@@ -152,6 +160,22 @@ def _folder(path, version):
             f"`path` must be new, or a SavedModel to replace. Received: path={str(path)!r}"
         )
     return path
+
+
+def _next_version(folder):
+    there = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+    return folder / str(max(there, default=0) + 1)
+
+
+def _add(folder, new):
+    """Moves a folder to the next version that no other export has taken meanwhile."""
+    while True:
+        path = _next_version(folder)
+        try:
+            return new.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
 
 
 def _workspace(path):

@@ -42,7 +42,8 @@ def write_scalar(name: str, value: float) -> None:
 
 def write_histogram(name: str, values: np.ndarray) -> None:
     """Writes the left end, right end and count of 30 bins; NaN and infinity are left out."""
-    counts, ends = np.histogram(values[np.isfinite(values)], 30)
+    values = values[np.isfinite(values)].astype("float64")  # in float32 bins may have no width
+    counts, ends = np.histogram(values, 30)
     _write(name, "histograms", np.stack([ends[:-1], ends[1:], counts], axis=1))
 
 

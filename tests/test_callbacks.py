@@ -14,6 +14,7 @@ from random_weights import randomize
 
 from keras_hypernets import HyperConv2D, HyperDense, HyperLSTM, KernelGenerator, models
 from keras_hypernets.callbacks import GeneratedWeightsMonitor
+from keras_hypernets.summaries import write_histogram
 
 TEXT = "a cab abc"
 
@@ -231,15 +232,28 @@ class Monitor(tf.test.TestCase):
             with self.assertRaisesRegex(ValueError, message):
                 GeneratedWeightsMonitor(**{"log_dir": self.folder, **wrong})
         stateful = language_model("hyper_gru", stateful=True, batch_size=2)
+        x = np.ones((3, 5, 2), "float32")
+        hyper = HyperLSTM(1, hyper_units=2, embedding_dim=2)
+        of_vectors = frozen(keras.Sequential([keras.Input((None, 2)), hyper], name="vectors"))
         for model, data, sample, message in (
-            (language_model("lstm"), IDS, "a", "`sample` must have at least two characters"),
+            (language_model("lstm"), IDS, "a", "`sample` must have 2 to 5,000 characters"),
             (language_model("lstm"), IDS, "ax", "`sample` must be in the vocabulary"),
             (image_model(), IMAGES, "ab", "must be a character language model"),
             (image_model(), IMAGES, IMAGES[0], "`sample` must be None.* ndarray for small"),
             (stateful, IDS, IDS[0], "`sample` must be None"),
+            (of_vectors, (x, x[:, 0, :1]), x[..., :1], "`sample` must be inputs of vectors. Rec"),
         ):
             with self.assertRaisesRegex(ValueError, message):
                 self.fit(model, data, sample=sample)
+
+    def test_values_that_hardly_differ_and_huge_ones(self):
+        one = np.float32(0.1)
+        writer = tf.summary.create_file_writer(self.folder)
+        with writer.as_default(step=0):
+            for n, ends in enumerate(([one, np.nextafter(one, np.float32(1))], [-3e38, 3e38])):
+                write_histogram(f"h{n}", np.array(ends, "float32"))
+        for record in read_events(self.folder).values():
+            self.assertEqual(record[0][1][:, 2].sum(), 2)
 
     def test_without_tensorflow(self):
         missing = unittest.mock.patch.dict(sys.modules, {"tensorflow": None})

@@ -1,29 +1,23 @@
 """Keras' own export to ONNX equals the models, in onnxruntime."""
 
-import importlib.util
 import os
-import unittest
 
 import numpy as np
+import onnxruntime
 import tensorflow as tf
 from random_weights import randomize
 from test_char_language_model import small
 
 from keras_hypernets import export, models
 
-MISSING = [name for name in ("tf2onnx", "onnxruntime") if not importlib.util.find_spec(name)]
-
 
 def noise(*shape):
     return np.random.default_rng(0).random(shape, "float32")
 
 
-@unittest.skipIf(MISSING, f"needs {', '.join(MISSING)}: pip install '.[onnx]'")
 class ONNX(tf.test.TestCase):
     def check(self, model, *batches):
         """Compares the outputs for batches, each a list of inputs."""
-        import onnxruntime
-
         path = os.path.join(self.get_temp_dir(), f"{self.id()}.onnx")
         model(batches[0] if len(batches[0]) > 1 else batches[0][0])  # Keras wants a call before
         model.export(path, format="onnx", verbose=False)

@@ -31,7 +31,7 @@ RANKS = {
     "callbacks": 6,
 }
 HEAVY = ("tensorflow", "tensorflow_datasets", "matplotlib", "jax", "torch")
-FREE = ("validation", "version")
+FREE = ("summaries", "validation", "version")
 
 
 def imports(path):
@@ -110,7 +110,8 @@ class Package(unittest.TestCase):
                 check=False,
             )
             self.assertEqual(run.returncode, 0, run.stderr)
-            self.assertNotIn("Warn", run.stderr)
+            warnings = [line for line in run.stderr.splitlines() if line.startswith("Warn:")]
+            self.assertEqual(warnings, [])  # as pdoc writes them
             page = Path(folder, "keras_hypernets.html").read_text()
         self.assertIn("c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(g))", page)
 

@@ -122,7 +122,8 @@ class WeightChanges(tf.test.TestCase):
         for wrong, message in (
             ({"model": keras.Sequential()}, "`model` must be a character language model"),
             ({"model": make("lstm")}, "`model` must have a cell that generates .* LSTMCell"),
-            ({"text": "a"}, "`text` must have at least two characters. Received: text='a'"),
+            ({"text": "a"}, "`text` must have 2 to 5,000 characters. Received: 1"),
+            ({"text": "ab" * 2501}, "`text` must have 2 to 5,000 characters. Received: 5,002"),
             ({"text": "ax"}, "`text` must be in the vocabulary"),
             ({"layer": 1}, "`layer` must be the number of a recurrent layer .* Received: layer=1"),
             ({"layer": -1}, "`layer` must be"),
@@ -164,7 +165,7 @@ class CellSaturation(tf.test.TestCase):
             ({"models": {}}, "`models` must be a dictionary .* Received: models={}"),
             ({"models": {"a": keras.Sequential()}}, "model.*in `models`: 'a'"),
             ({"models": {"a": lstm, "g": make("hyper_gru")}}, "a state c. Received: 'g' .*GRUCell"),
-            ({"text": "a"}, "`text` must have at least two"),
+            ({"text": "a"}, "`text` must have 2 to 5,000 characters"),
             ({"layer": 1}, "`layer` must be the number"),
             ({"bins": 0}, "`bins` must be a positive integer"),
         ):

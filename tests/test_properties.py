@@ -618,7 +618,7 @@ def callables_with_a_model(tmp_path_factory):
             },
         ),
         "stream": (
-            models.stream,
+            lambda **given: list(models.stream(**given)),
             {"model": model, "prompt": "ab", "length": 2},
             {"length": size, "piece": size, **drawing, "stop": lambda v: v is None or is_text(v)},
         ),

@@ -45,5 +45,4 @@ class SavedModels(unittest.TestCase):
         ids = np.array([card["vocabulary"].index(character) for character in text[1:]])
         nats = tf.nn.sparse_softmax_cross_entropy_with_logits(ids, logits[:-1])
         bits = float(tf.reduce_mean(nats)) / math.log(2)
-        self.assertAlmostEqual(bits, 2.4188, delta=1e-3)  # harder than the whole test text:
-        self.assertAlmostEqual(bits, card["bits_per_character"]["test"], delta=0.5)
+        self.assertAlmostEqual(bits, 2.4188, delta=1e-3)  # of this excerpt, when it was exported

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -250,6 +251,39 @@ def test_versions(tmp_path):
         written = export.export_saved_model(dense, tmp_path / "model", version=version)
         assert written == str(tmp_path / "model" / folder)
     assert sorted(os.listdir(tmp_path / "model")) == ["1", "7", "8"]
+    with pytest.raises(ValueError, match="`path` must be a folder of versions, not a SavedModel"):
+        export.export_saved_model(dense, tmp_path / "model" / "7", version=1)
+
+
+def test_a_version_that_another_export_took_stays(tmp_path):
+    dense = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    write = files.write_card
+
+    def with_another_one(folder, card):
+        write(folder, card)
+        (tmp_path / "model" / "1").mkdir()
+        (tmp_path / "model" / "1" / "saved_model.pb").touch()
+
+    with mock.patch.object(files, "write_card", with_another_one):
+        written = export.export_saved_model(dense, tmp_path / "model", version="next")
+    assert written == str(tmp_path / "model" / "2")
+    assert os.listdir(tmp_path / "model" / "1") == ["saved_model.pb"]
+
+
+def test_a_model_of_neither_kind(tmp_path):
+    class Double(keras.Model):
+        def call(self, x):
+            return 2 * x
+
+    model = Double()
+    model(np.ones((3, 2), "float32"))
+    for options in ({"class_names": NAMES}, {"warm_up": True}):
+        (argument,) = options
+        with pytest.raises(ValueError, match=f"`{argument}` is for functional and sequential"):
+            export.export_saved_model(model, tmp_path / "model", **options)
+    export.export_saved_model(model, tmp_path / "model")
+    served = tf.saved_model.load(str(tmp_path / "model"))
+    np.testing.assert_equal(served.serve(tf.ones((4, 2))).numpy(), np.full((4, 2), 2))
 
 
 def test_names_of_any_model(tmp_path):
@@ -259,7 +293,7 @@ def test_names_of_any_model(tmp_path):
     values = {"a": np.ones((2, 3), "float32"), "b": np.ones((2, 6, 4), "float32")}
     for n, (model, names) in enumerate(
         (
-            (keras.Model([a, b], [y, h, c]), ["gru_0", "gru_1", "y"]),
+            (keras.Model([a, b], [y, h, c]), ["output_0", "output_1", "output_2"]),
             (keras.Model({"b": b, "a": a}, {"z": h, "w": c, "v": y}), ["v", "w", "z"]),
         )
     ):
@@ -268,7 +302,8 @@ def test_names_of_any_model(tmp_path):
         outputs = signature(**{k: tf.constant(v) for k, v in values.items()})
         assert sorted(outputs) == names
         expected = model(values if n else list(values.values()))
-        expected = expected if n else {"y": expected[0], "gru_0": expected[1], "gru_1": expected[2]}
+        if not n:
+            expected = dict(zip(names, expected, strict=True))
         for name, value in outputs.items():
             np.testing.assert_allclose(value, expected[name], 1e-6, 1e-6)
 

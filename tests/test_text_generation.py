@@ -122,6 +122,7 @@ class TextGeneration(tf.test.TestCase):
         for temperature, options in (
             (2.0, {"top_k": 1}),
             (2.0, {"top_p": 1e-9}),
+            (2.0, {"top_p": 1e-50}),
             (0.0, {"top_k": 5, "top_p": 0.9}),
         ):
             self.assertAllEqual(models.sample(logits, temperature, 1, 2, **options), best)

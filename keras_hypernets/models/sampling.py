@@ -32,10 +32,11 @@ def sample(
         temperature: number >= 0.
         seed: integer of 32 bits.
         position: integer of 32 bits; another one draws anew.
-        top_k: positive integer; only so many of the most likely characters can be drawn, and those
-            that are as likely as the last of them. Default `None`, all; in a tensor 0 is all.
+        top_k: positive integer; only so many of the most likely characters can be drawn. Default
+            `None`, all; in a tensor 0 is all.
         top_p: number in (0, 1]; of these only the fewest most likely ones can be drawn that have so
-            much of their probability together. Default `None`, all.
+            much of their probability together. Default `None`, all. With both, characters as likely
+            as the last that is left are left as well.
 
     Returns:
         `(...)` int32.
@@ -82,6 +83,7 @@ def _most_likely(logits, temperature, top_k, top_p):
     before = ops.cumsum(likely, axis=-1) - likely
     needed = before < top_p * ops.sum(likely, axis=-1, keepdims=True)
     allowed = allowed & (needed | (top_p >= 1))
-    count = ops.sum(ops.cast(allowed, "int32"), axis=-1, keepdims=True)
-    least = ops.take_along_axis(descending, count - 1, axis=-1)
+    last = ops.sum(ops.cast(allowed, "int32"), axis=-1, keepdims=True) - 1
+    # In float32 a top_p may be 0, and nothing needed.
+    least = ops.take_along_axis(descending, ops.maximum(last, 0), axis=-1)
     return ops.where(logits >= least, logits, -float("inf"))

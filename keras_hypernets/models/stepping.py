@@ -198,12 +198,14 @@ def step_model(model: keras.Model) -> keras.Model:
     return keras.Model({"ids": ids, **states}, outputs, name=f"{model.name}_step")
 
 
-def recurrent_layers(model):
+def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
+    """Returns the recurrent layers of a character language model; raises for another one."""
     embedding_of(model)  # raises for a model of another kind
     return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
 
 
-def check_states(model, states):
+def check_states(model: keras.Model, states: list) -> None:
+    """Raises ValueError unless the states are arrays of the sizes of a model's."""
     sizes = state_sizes(model)
     listed = states if isinstance(states, (list, tuple)) else []
     shapes = [tuple(getattr(state, "shape", ())) for state in listed]
@@ -214,7 +216,7 @@ def check_states(model, states):
         )
 
 
-def chain(model, x, states, recur):
+def chain(model: keras.Model, x: Any, states: list, recur: Callable) -> tuple[Any, list]:
     """Applies the layers one after the other, the recurrent ones through `recur`."""
     states, new_states = list(states), []
     layers = model.layers

@@ -145,7 +145,7 @@ def stream(
         model, prompt, length, temperature, seed, top_k, top_p, stop: as for `generate`, and the
             pieces, one after the other, are its text without the prompt.
         piece: positive integer, number of characters of a piece; the last one may be shorter.
-            Default 16.
+            Default 16. On JAX every piece is compiled for a second or more.
 
     Returns:
         An iterator of strings, or of lists of strings for a list of prompts, in which texts that
@@ -161,7 +161,8 @@ def stream(
             "`prompt` must be a string of at least one character, or a list of such strings. "
             f"Received: prompt={prompt!r}"
         )
-    length, piece = positive_integer("length", length), positive_integer("piece", piece)
+    length = positive_integer("length", length)
+    piece = min(positive_integer("piece", piece), length)
     check_sampling(temperature, seed, top_k, top_p)
     if stop == "":
         raise ValueError("`stop` must have at least one character, or be None. Received: stop=''")

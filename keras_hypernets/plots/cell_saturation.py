@@ -28,7 +28,7 @@ def plot_cell_saturation(
     Args:
         models: dictionary from names to models made by `char_language_model`, whose cells have a
             state c: `"hyper_lstm"`, `"layer_norm_lstm"`, `"lstm"`.
-        text: at least two characters of the vocabularies of all models, read from states of zero.
+        text: 2 to 5,000 characters of the vocabularies of all models, read from states of zero.
         layer: number of the recurrent layer, from 0. Default 0.
         bins: positive integer, number of bins between -1 and 1. Default 40.
 

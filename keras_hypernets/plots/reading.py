@@ -9,6 +9,8 @@ from keras_hypernets.models.state_history import state_history
 from keras_hypernets.models.stepping import embedding_of, recurrent_layers, state_sizes
 from keras_hypernets.validation import integer
 
+LONGEST = 5_000  # characters; no picture can be high enough for some ten thousands
+
 
 def read(model: keras.Model, text: str) -> dict[str, Any]:
     """Returns all states `(time, size)` after each character of a text, named as in `state_sizes`.
@@ -25,12 +27,12 @@ def check_text(model: keras.Model, text: str, argument: str = "text") -> np.ndar
 
     Raises:
         ValueError: if `model` is no character language model, or the text has less than two
-            characters or one that is not in its vocabulary.
+            characters, more than 5,000, or one that is not in its vocabulary.
     """
     ids = embedding_of(model).encode(text, argument)
-    if len(ids) < 2:
+    if not 2 <= len(ids) <= LONGEST:
         raise ValueError(
-            f"`{argument}` must have at least two characters. Received: {argument}={text!r}"
+            f"`{argument}` must have 2 to {LONGEST:,} characters. Received: {len(ids):,}"
         )
     return ids
 

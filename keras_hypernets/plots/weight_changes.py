@@ -38,7 +38,7 @@ def weight_changes(model: keras.Model, text: str, layer: int = 0) -> np.ndarray:
 
     Args:
         model: a model made by `char_language_model`, whose layer has a cell that generates weights.
-        text: at least two characters of the model's vocabulary, read from states of zero.
+        text: 2 to 5,000 characters of the model's vocabulary, read from states of zero.
         layer: number of the recurrent layer, from 0. Default 0.
 
     Returns:
@@ -73,7 +73,7 @@ def plot_weight_changes(model: keras.Model, text: str, layer: int = 0, width: in
 
     Args:
         model: a model made by `char_language_model`, whose layer has a cell that generates weights.
-        text: at least two characters of the model's vocabulary, read from states of zero: a text
+        text: 2 to 5,000 characters of the model's vocabulary, read from states of zero: a text
             of people, or what `generate` returns.
         layer: number of the recurrent layer, from 0. Default 0.
         width: positive integer, characters in a line. Default 64.

@@ -68,7 +68,7 @@ def prediction_logs() -> Any:
         from tensorflow_serving.apis import prediction_log_pb2
     except ImportError as error:
         raise ImportError(
-            "`warm_up` needs tensorflow-serving-api: pip install 'keras_hypernets[serving]'. "
+            "`warm_up` needs tensorflow-serving-api: pip install tensorflow-serving-api. "
             f"Received: warm_up=True ({error})"
         ) from error
     return prediction_log_pb2

@@ -12,8 +12,8 @@ from keras_hypernets.serving.signature import Signature
 def signatures_of_model(model: keras.Model) -> dict[str, Signature]:
     """The call of a functional or sequential model.
 
-    Outputs have their keys in a dictionary of outputs, else the names of the layers they come from,
-    with a number if these repeat.
+    Outputs have their keys in a flat dictionary of outputs, or the names of the layers they come
+    from; if these repeat, `output_0` and so on.
     """
     flat = keras.Model(model.inputs, model.outputs)
     names = _output_names(model, flat)
@@ -29,14 +29,14 @@ def signatures_of_model(model: keras.Model) -> dict[str, Signature]:
 
 
 def _output_names(model, flat):
-    if isinstance(getattr(model, "output", None), dict):  # a Sequential may have none
-        keys = {id(tensor): key for key, tensor in model.output.items()}
-        return [keys[id(tensor)] for tensor in model.outputs]
     names = flat.output_names
-    return [
-        name if names.count(name) == 1 else f"{name}_{names[:n].count(name)}"
-        for n, name in enumerate(names)
-    ]
+    structure = getattr(model, "output", None)  # a Sequential may have none
+    if isinstance(structure, dict):
+        keys = {id(tensor): key for key, tensor in structure.items()}
+        names = [keys.get(id(tensor)) for tensor in model.outputs]
+    if None in names or len(set(names)) < len(names):
+        names = [f"output_{n}" for n in range(len(names))]
+    return names
 
 
 def signatures_of_classifier(
