@@ -157,6 +157,7 @@ class TestMnist:
 
 class TestCifar10:
     @pytest.mark.usefixtures("no_tensorflow_datasets")
+    @pytest.mark.slow  # that of char_lm.py, with the same callbacks, is not
     def test_a_killed_run_continues_exactly(self, tmp_path, monkeypatch):
         whole = train_cifar10(tmp_path / "whole", "--seeds", "5")
         with monkeypatch.context() as context:
@@ -267,6 +268,7 @@ class TestCifar10:
         assert float(regularizer(np.ones((2, 2)))) == pytest.approx(5e-4 / 2 * 4)
 
 
+@pytest.mark.slow  # that models train alike on several devices, tests/compatibility says at once
 def test_several_devices(tmp_path):
     """Two devices do what one does, and what they save can be resumed."""
     code = """

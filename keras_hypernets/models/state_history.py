@@ -1,13 +1,13 @@
 """Reading a text with a character language model, every state on the way kept."""
 
 import itertools
-import weakref
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_hypernets.models.stepping import chain, check_states, initial_states
+from keras_hypernets.models.traced import traced
 from keras_hypernets.validation import array
 
 
@@ -38,9 +38,8 @@ def state_history(model: keras.Model, ids: Any, states: list | None = None) -> l
     if states is None:
         states = initial_states(model, ops.shape(ids)[0])
     check_states(model, states)
-    if keras.backend.backend() == "tensorflow":  # whose eager loop takes 100 ms for a character
-        return _graph_reader(model)(ops.convert_to_tensor(ids), states)
-    return _read(model, ids, states)
+    # TensorFlow's eager loop would take 100 ms for a character.
+    return traced(_read, model, reduce_retracing=True)(ops.convert_to_tensor(ids), states)
 
 
 def _read(model, ids, states):
@@ -58,24 +57,6 @@ def _read(model, ids, states):
 
     chain(model, ids, states, read_all)
     return history
-
-
-# The functions of each model, which go with it.
-_READERS = weakref.WeakKeyDictionary()
-
-
-def _graph_reader(model):
-    """Returns `_read` of a model, traced once for texts of one length."""
-    if model not in _READERS:
-        import tensorflow as tf
-
-        reference = weakref.ref(model)
-        _READERS[model] = tf.function(
-            lambda ids, states: _read(reference(), ids, states),
-            autograph=False,
-            reduce_retracing=True,
-        )
-    return _READERS[model]
 
 
 class _Recorder(keras.Layer):

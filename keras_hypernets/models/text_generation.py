@@ -1,6 +1,5 @@
 """Writing text with a character language model."""
 
-import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -10,9 +9,11 @@ from keras import ops
 
 from keras_hypernets.models.sampling import check_sampling, sample
 from keras_hypernets.models.stepping import embedding_of, initial_states, prepared_step, run
+from keras_hypernets.models.traced import traced
 from keras_hypernets.validation import positive_integer
 
 NEVER = -1  # the id of no character: a stop of this alone is none
+JIT_FROM = 1024  # so many characters to write are worth some seconds of XLA's compiling
 
 
 class Writing(NamedTuple):
@@ -178,7 +179,8 @@ def stream(
     sampling = (np.float32(temperature), np.int32(seed), top_k, top_p)
 
     def pieces():
-        begin, go_on = _functions(model, jit=length >= JIT_FROM)
+        begin = traced(begin_text, model)
+        go_on = traced(continue_text, model, jit_compile=length >= JIT_FROM)
         stops = ops.convert_to_tensor(stop)
         writing = begin(ops.convert_to_tensor(ids), ops.convert_to_tensor(lengths), stops)
         for position in range(0, length, piece):
@@ -195,35 +197,6 @@ def stream(
                 return
 
     return pieces()
-
-
-# The functions of each model, which go with it.
-_FUNCTIONS = weakref.WeakKeyDictionary()
-JIT_FROM = 1024  # so many characters to write are worth some seconds of XLA's compiling
-
-
-def _functions(model, jit):
-    """Returns `begin_text` and `continue_text` of a model.
-
-    With TensorFlow they are traced once for all calls with arrays of one size.
-    """
-    known = _FUNCTIONS.setdefault(model, {})
-    if jit not in known:
-        reference = weakref.ref(model)
-
-        def begin(*arguments):
-            return begin_text(reference(), *arguments)
-
-        def go_on(*arguments):
-            return continue_text(reference(), *arguments)
-
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            begin = tf.function(begin, autograph=False)
-            go_on = tf.function(go_on, jit_compile=jit, autograph=False)
-        known[jit] = begin, go_on
-    return known[jit]
 
 
 def _power_of_two(size):
