@@ -12,7 +12,7 @@ from keras_hypernets.models.stepping import embedding_of, initial_states, prepar
 from keras_hypernets.models.traced import traced
 from keras_hypernets.validation import positive_integer
 
-NEVER = -1  # the id of no character: a stop of this alone is none
+NEVER = -1  # the id of no character
 JIT_FROM = 1024  # so many characters to write are worth some seconds of XLA's compiling
 
 
@@ -20,9 +20,10 @@ class Writing(NamedTuple):
     """Where texts are between two characters, a row for each text."""
 
     last: Any  # (batch,) the last character
-    recent: Any  # (batch, characters of stop) the last ones that were written
-    ended: Any  # (batch,) whether stop was written
-    states: list
+    states: tuple
+    # Nothing, or the last characters that were written, as many as stop has, how many were
+    # written, and whether stop was: (batch, characters of stop), (batch,), (batch,).
+    ending: tuple
 
 
 def begin_text(model: keras.Model, ids: Any, lengths: Any, stop: Any) -> Writing:
@@ -32,15 +33,18 @@ def begin_text(model: keras.Model, ids: Any, lengths: Any, stop: Any) -> Writing
         model: a model made by `char_language_model`.
         ids: `(batch, time)` prompts, padded at their ends.
         lengths: `(batch,)` lengths of the prompts, at least 1.
-        stop: `(characters,)` ids, at least one, that end a text.
+        stop: `(characters,)` ids, at least one, that end a text, or None.
     """
     batch, time = ops.shape(ids)
     last = ops.cast(lengths, "int32")[:, None] - 1
     before_last = ops.arange(time, dtype="int32")[None] < last
     _, states = run(model, ids, initial_states(model, batch), before_last)
     last = ops.take_along_axis(ids, last, axis=1)[:, 0]
-    recent = ops.full((batch, ops.shape(stop)[0]), NEVER, "int32")
-    return Writing(last, recent, ops.zeros((batch,), "bool"), states)
+    ending = ()
+    if stop is not None:
+        recent = ops.full((batch, ops.shape(stop)[0]), NEVER, "int32")
+        ending = (recent, ops.zeros((batch,), "int32"), ops.zeros((batch,), "bool"))
+    return Writing(last, tuple(states), ending)
 
 
 def continue_text(
@@ -60,7 +64,7 @@ def continue_text(
     Args:
         model: a model made by `char_language_model`.
         writing: what `begin_text` or the call before has returned.
-        stop: `(characters,)` ids that end a text; those after the prompt count.
+        stop: as for `begin_text`; what follows the prompt is compared with it.
         position: number of characters written before; character k is drawn with `(seed, k)`.
         length: number of characters to write, if no text ends before.
         temperature, seed, top_k, top_p: of the sampling, see `sample`.
@@ -71,23 +75,31 @@ def continue_text(
     """
     step = prepared_step(model)
 
-    def write(n, written, counts, last, recent, ended, *states):
-        logits, states = step(last, list(states))
+    def write(n, written, writing):
+        logits, states = step(writing.last, list(writing.states))
         last = sample(logits, temperature, seed, position + n, top_k, top_p)
         written = ops.slice_update(written, (0, n), last[:, None])
-        counts = counts + ops.cast(~ended, "int32")
-        recent = ops.concatenate([recent[:, 1:], last[:, None]], axis=1)
-        ended = ended | ops.all(recent == stop, axis=1)
-        return n + 1, written, counts, last, recent, ended, *states
+        ending = _compared(writing.ending, last, stop)
+        return n + 1, written, Writing(last, tuple(states), ending)
 
-    def goes_on(n, written, counts, last, recent, ended, *states):
-        return (n < length) & ~ops.all(ended)
+    def goes_on(n, written, writing):
+        return (n < length) & ~ops.all(writing.ending[2]) if writing.ending else n < length
 
     batch = ops.shape(writing.last)[0]
     written = ops.zeros((batch, room or length), "int32")
-    before = (ops.cast(0, "int32"), written, ops.zeros((batch,), "int32"), *writing[:3])
-    after = ops.while_loop(goes_on, write, (*before, *writing.states))
-    return after[1], after[2], Writing(*after[3:6], list(after[6:]))
+    before = (ops.cast(0, "int32"), written, writing)
+    _, written, after = ops.while_loop(goes_on, write, before)
+    if not writing.ending:
+        return written, ops.full((batch,), length, "int32"), after
+    return written, after.ending[1] - writing.ending[1], after
+
+
+def _compared(ending, last, stop):
+    if not ending:
+        return ()
+    recent, count, ended = ending
+    recent = ops.concatenate([recent[:, 1:], last[:, None]], axis=1)
+    return recent, count + ops.cast(~ended, "int32"), ended | ops.all(recent == stop, axis=1)
 
 
 def generate(
@@ -167,7 +179,7 @@ def stream(
     check_sampling(temperature, seed, top_k, top_p)
     if stop == "":
         raise ValueError("`stop` must have at least one character, or be None. Received: stop=''")
-    stop = np.array([NEVER], np.int32) if stop is None else embedding.encode(stop, "stop")
+    stop = None if stop is None else embedding.encode(stop, "stop")
 
     encoded = [embedding.encode(text, "prompt") for text in prompts]
     ids = np.zeros((len(prompts), _power_of_two(max(map(len, encoded)))), np.int32)
@@ -181,7 +193,7 @@ def stream(
     def pieces():
         begin = traced(begin_text, model)
         go_on = traced(continue_text, model, jit_compile=length >= JIT_FROM)
-        stops = ops.convert_to_tensor(stop)
+        stops = None if stop is None else ops.convert_to_tensor(stop)
         writing = begin(ops.convert_to_tensor(ids), ops.convert_to_tensor(lengths), stops)
         for position in range(0, length, piece):
             size = min(piece, length - position)
@@ -193,7 +205,7 @@ def stream(
             rows = zip(ops.convert_to_numpy(written), ops.convert_to_numpy(counts), strict=True)
             texts = [embedding.decode(row[:count]) for row, count in rows]
             yield texts[0] if isinstance(prompt, str) else texts
-            if ops.all(writing.ended):
+            if writing.ending and ops.all(writing.ending[2]):
                 return
 
     return pieces()
