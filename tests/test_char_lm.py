@@ -173,7 +173,7 @@ command_line.run(char_lm.main)
 """
 
 
-@pytest.mark.parametrize("batching", ["streams", "windows"])
+@pytest.mark.parametrize("batching", ["streams", pytest.param("windows", marks=pytest.mark.slow)])
 def test_a_killed_run_continues_as_if_it_had_not_been_killed(batching, text, tmp_path):
     options = ["--batching", batching, "--dropout", "0.2", "--recurrent-dropout", "0.2"]
     options += ["--epochs", "6", "--steps-per-epoch", "31", "--patience", "1"]

@@ -63,7 +63,7 @@ def text_requests(model):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """Folders and requests by name, and what Python computes."""
+    """By name: folder, model, requests, and what TensorFlow without Keras answers."""
     folder = tmp_path_factory.mktemp("served")
     keras.utils.set_random_seed(0)
     classifier = models.hyper_cnn(input_shape=(8, 8, 1), classes=3)
@@ -76,7 +76,8 @@ def exported(tmp_path_factory):
     for name, (model, options, _) in made.items():
         export.export_saved_model(model, folder / name, warm_up=True, **options)
     return {
-        name: (str(folder / name), model, requests) for name, (model, _, requests) in made.items()
+        name: (str(folder / name), model, requests, of_tensorflow(str(folder / name), requests))
+        for name, (model, _, requests) in made.items()
     }
 
 
@@ -104,14 +105,12 @@ def same(expected, received):
 
 
 def test_tensorflow_without_keras(exported):
-    path, classifier, requests = exported["images"]
-    (received,) = of_tensorflow(path, requests)
+    _, classifier, requests, (received,) = exported["images"]
     expected = tf.nn.softmax(classifier(np.array(requests[0][1]["images"], "float32"))).numpy()
     names = [NAMES[n] for n in expected.argmax(-1)]
     same([{"probabilities": expected, "class_name": names}], [received])
 
-    path, model, requests = exported["text"]
-    received = of_tensorflow(path, requests)
+    _, model, requests, received = exported["text"]
     of_step, of_generate = requests[2][1], requests[3][1]
     states = [np.float32(of_step[name]) for name in models.state_sizes(model)]
     logits, states = models.step(model, np.array(of_step["ids"]), states)
@@ -131,7 +130,7 @@ def test_tensorflow_without_keras(exported):
 
 
 def test_saved_model_cli(exported, tmp_path):
-    for kind, (path, _, requests) in exported.items():
+    for kind, (path, _, requests, expected) in exported.items():
         commands = [f"show|--dir|{path}|--all"]
         for name, inputs in requests:
             values = tmp_path / f"{kind}-{name}.npz"
@@ -153,7 +152,6 @@ def test_saved_model_cli(exported, tmp_path):
             assert f"signature_def['{name}']" in shown
             for k in inputs:
                 assert f"inputs['{k}']" in shown
-        expected = of_tensorflow(path, requests)
         for (name, _), outputs in zip(requests, expected, strict=True):
             received = {}
             for k in outputs:
@@ -167,7 +165,7 @@ def test_saved_model_cli(exported, tmp_path):
 def test_the_c_api(exported):
     library = Path(tf.__file__).parent / "libtensorflow_cc.so.2"
     client = Path(__file__).with_name("c_api_client.py")
-    for path, _, requests in exported.values():
+    for path, _, requests, expected in exported.values():
         graph = saved_model_pb2.SavedModel.FromString((Path(path) / "saved_model.pb").read_bytes())
         signatures = graph.meta_graphs[0].signature_def
 
@@ -192,12 +190,12 @@ def test_the_c_api(exported):
         received = run(
             [sys.executable, str(client), str(library), path], input=json.dumps(translated)
         )
-        same(of_tensorflow(path, requests), json.loads(received))
+        same(expected, json.loads(received))
 
 
 def test_warm_up_requests_are_answered(exported):
     messages = files.prediction_logs()
-    for path, _, requests in exported.values():
+    for path, _, requests, _ in exported.values():
         signatures = tf.saved_model.load(path).signatures
         logs = tf.data.TFRecordDataset(f"{path}/assets.extra/tf_serving_warmup_requests")
         seen = []
@@ -218,7 +216,7 @@ def test_warm_up_without_the_package(monkeypatch, tmp_path):
 
 
 def test_the_card(exported, tmp_path):
-    path, classifier, _ = exported["images"]
+    path, classifier, *_ = exported["images"]
     card = json.loads((Path(path) / "card.json").read_text("utf-8"))
     assert card == {
         "name": "hyper_cnn",
