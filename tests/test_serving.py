@@ -255,17 +255,13 @@ def test_versions(tmp_path):
 
 def test_a_version_that_another_export_took_stays(tmp_path):
     dense = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    write = files.write_card
-
-    def with_another_one(folder, card):
-        write(folder, card)
-        (tmp_path / "model" / "1").mkdir()
-        (tmp_path / "model" / "1" / "saved_model.pb").touch()
-
-    with mock.patch.object(files, "write_card", with_another_one):
+    taken, free = tmp_path / "model" / "1", tmp_path / "model" / "2"
+    taken.mkdir(parents=True)
+    (taken / "saved_model.pb").touch()
+    with mock.patch.object(export, "_next_version", side_effect=[taken, taken, free]):
         written = export.export_saved_model(dense, tmp_path / "model", version="next")
-    assert written == str(tmp_path / "model" / "2")
-    assert os.listdir(tmp_path / "model" / "1") == ["saved_model.pb"]
+    assert written == str(free)
+    assert os.listdir(taken) == ["saved_model.pb"]
 
 
 def test_a_model_of_neither_kind(tmp_path):
