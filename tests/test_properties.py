@@ -630,7 +630,7 @@ def callables_with_a_model(tmp_path_factory):
                 "path": is_path,
                 "class_names": is_none,
                 "from_logits": is_flag,
-                "version": or_none(size),
+                "version": or_none(integer(1, 2**63)),
                 "card": or_none(is_dictionary_for_json),
                 "warm_up": is_flag,
             },
