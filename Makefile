@@ -8,7 +8,9 @@ BACKENDS ?= jax torch
 
 OLDEST := .venv-oldest
 
-.PHONY: demo docs test test-backends test-oldest test-slow lint clean
+PTB ?= ptb
+
+.PHONY: demo docs results-small test test-backends test-oldest test-slow lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -17,6 +19,11 @@ demo: $(VENV)/installed
 docs: $(VENV)/installed
 	PDOC_ALLOW_EXEC=1 TF_CPP_MIN_LOG_LEVEL=3 \
 		$(BIN)/pdoc --docformat google --output-directory build/docs keras_hypernets
+
+# PTB is the folder of Penn Treebank's three files, which cannot be downloaded freely.
+results-small: $(VENV)/installed
+	$(BIN)/python examples/results.py train --small --ptb $(PTB)
+	$(BIN)/python examples/results.py check
 
 test: lint
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 15

@@ -19,6 +19,7 @@ from command_line import (
     count,
     factor,
     length,
+    name_and_value,
     positive,
     positive_integer,
     rate,
@@ -131,6 +132,14 @@ def _add_model_options(parser):
         action=argparse.BooleanOptionalAction,
         help="layer normalisation (all cells but lstm; default: yes, no for hyper_simple_rnn)",
     )
+    group.add_argument(
+        "--cell-option",
+        type=name_and_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other argument of the recurrent layer, such as weight_generation=full",
+    )
 
 
 def _add_training_options(parser):
@@ -180,7 +189,7 @@ def _fill_in_cell_options(parser, options):
             parser.error(f"{flag} is no option of --cell {options.cell}")
         if value is not None:
             available[name] = value
-    options.cell_options = available
+    options.cell_options = {**available, **dict(vars(options).pop("cell_option"))}
 
 
 def train(options: argparse.Namespace) -> None:

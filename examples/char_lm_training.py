@@ -127,30 +127,35 @@ class Run:
             )
         return checkpoint.history
 
-    def report(self) -> dict:
-        """Evaluates the best model, writes all results and returns them."""
-        options, history = self.options, self.checkpoint.history
+    def score(self) -> dict:
+        """Evaluates the best model and returns all that is known of the run in numbers."""
+        history = self.checkpoint.history
         bits = [record["val_bits_per_character"] for record in history]
         model = evaluation.load(self.best.path)
-        bits_of_parts = evaluation.evaluate_parts(model, self.text, options.train_characters)
-        sample = models.generate(
-            model, self.prompt, options.length, options.temperature, options.seed
-        )
-        results = {
-            "bits_per_character": bits_of_parts,
+        train_characters = self.options.train_characters
+        return {
+            "bits_per_character": evaluation.evaluate_parts(model, self.text, train_characters),
             "parameters": model.count_params(),
             "best_step": history[bits.index(min(bits))]["step"],
             "milliseconds_per_step": training.milliseconds_per_step(history),
             "wall_seconds": self.checkpoint.seconds,
             "settings": {**self.settings, "steps": self.steps, "prompt": self.prompt},
             **training.environment(),
-            "sample": sample,
             "history": history,
         }
+
+    def report(self) -> dict:
+        """Evaluates the best model, lets it write, writes all results and returns them."""
+        options = self.options
+        model = evaluation.load(self.best.path)
+        sample = models.generate(
+            model, self.prompt, options.length, options.temperature, options.seed
+        )
+        results = {**self.score(), "sample": sample}
         outputs.save_json(self.output / "results.json", results)
         outputs.save_learning_curves(
             self.output / "curve.png",
-            {options.cell: [history]},
+            {options.cell: [results["history"]]},
             "bits_per_character",
             "bits per character",
         )

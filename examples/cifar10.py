@@ -31,6 +31,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(prog="cifar10.py", description=__doc__.splitlines()[0])
     parser.option("--depth", depth, 40, "layers, 6n + 4")
     parser.option("--width", positive_integer, 2, "factor of the filters")
+    parser.option("--embedding-dim", positive_integer, 64, "size of the embeddings")
+    parser.option("--tile-size", positive_integer, 16, "channels of a tile, a divisor of 16")
     parser.option(
         "--steps",
         positive_integer,
@@ -89,7 +91,9 @@ def make_run(options: argparse.Namespace, data, network: str, seed: int, output:
 
     paper_steps = max(SCHEDULES[network])
     steps = options.steps or paper_steps
-    described = ("depth", "width", "weight_decay", "precision", "sync_batch_norm")
+    described = ["depth", "width", "weight_decay", "precision", "sync_batch_norm"]
+    if network == "hyper":
+        described += ["embedding_dim", "tile_size"]
     return image_training.Run(
         partial(make_model, options, network == "hyper", data),
         partial(make_optimizer, network, steps / paper_steps),
@@ -124,6 +128,8 @@ def make_model(options: argparse.Namespace, hyper: bool, data):
         hyper,
         data.image_shape,
         data.classes,
+        embedding_dim=options.embedding_dim,
+        tile_size=options.tile_size,
         # Weight decay is the gradient of half the squared norm, Keras' L2 has no half.
         kernel_regularizer=keras.regularizers.L2(options.weight_decay / 2),
         synchronized=options.sync_batch_norm,

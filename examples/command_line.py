@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -43,6 +44,16 @@ rate = checked(float, "a number in [0, 1)", lambda value: 0 <= value < 1)
 factor = checked(float, "a number in (0, 1]", lambda value: 0 < value <= 1)
 positive = checked(float, "a number above 0", lambda value: 0 < value < math.inf)
 at_least_zero = checked(float, "a number of at least 0", lambda value: 0 <= value < math.inf)
+
+
+def name_and_value(text: str) -> tuple[str, object]:
+    """Reads NAME=VALUE; a value that is no JSON is a string."""
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals):
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE. Received: {text}")
+    with contextlib.suppress(ValueError):
+        return name, json.loads(value)
+    return name, value
 
 
 def tensorboard_option(parser: ArgumentParser) -> None:

@@ -16,8 +16,8 @@ import command_line
 # isort: split
 import char_lm_training
 import datasets
+import learning_rates
 import outputs
-import training
 
 HYPER_LSTM = "--cell hyper_lstm --units 160 --hyper-units 32 --embedding-dim 8".split()
 TRAINING = """--batch-size 32 --sequence-length 100 --steps-per-epoch 250 --patience 0
@@ -67,27 +67,10 @@ def train(cell: list[str], output: Path) -> dict:
         options += ["--output", f"{output}-{rate}"]
         return char_lm_training.Run(char_lm.parse(["train", *cell, *TRAINING, *options]))
 
-    grid, seconds = {}, {}
-    rates = list(LEARNING_RATES)
-    for rate in rates:
-        print(f"\nLearning rate {rate}, short run")
-        short = run(rate, SHORT)
-        try:
-            grid[rate] = short.fit()[SHORT - 1]["val_bits_per_character"]
-        except training.Diverged as error:
-            print(error)
-            grid[rate] = math.inf
-        seconds[rate] = short.checkpoint.seconds
-        best = min(grid, key=grid.get)
-        if rate == rates[-1] == best:  # the best may lie beyond
-            rates.append(2 * rate)
-    print(f"\nLearning rate {best} does best so far and goes on")
-    chosen = run(best, LONG)
-    chosen.fit()
-    seconds[best] = chosen.checkpoint.seconds
+    chosen, grid, seconds = learning_rates.fit_at_best_rate(run, LEARNING_RATES, SHORT, LONG)
     return chosen.report() | {
         "short_runs": grid,
-        "seconds_of_all_runs": sum(seconds.values()),
+        "seconds_of_all_runs": seconds,
         "saved_model": str(chosen.output / "saved_model"),
     }
 

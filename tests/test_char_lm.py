@@ -110,6 +110,14 @@ class TestTrain:
         missing = set(char_lm.CELL_OPTIONS["hyper_lstm"]) - set(run.options.cell_options)
         assert cell in ("lstm", "hyper_simple_rnn") or not missing & set(config)
 
+    def test_other_arguments_of_the_layer(self, text, tmp_path):
+        arguments = ["--cell-option", "weight_generation=full"]
+        arguments += ["--cell-option", "layer_norm_epsilon=1e-5"]
+        run = tiny_run(text, tmp_path, *arguments)
+        cell = run.model.get_layer("recurrent_0").cell
+        assert (cell.weight_generation, cell.layer_norm_epsilon) == ("full", 1e-5)
+        assert run.checkpoint.settings["layer_norm_epsilon"] == 1e-5
+
     def test_compiled_with_xla_it_is_the_same_training(self, trained, text, tmp_path):
         history = tiny_run(text, tmp_path, "--epochs", "2", "--jit-compile").fit()
         for record, expected in zip(history, trained[1]["history"], strict=False):
@@ -311,6 +319,9 @@ class TestBadInput:
             (["--batching", "x"], "invalid choice: 'x'"),
             (["--cell", "lstm"], "--hyper-units is no option of --cell lstm"),
             (["--cell", "hyper_simple_rnn", "--recurrent-dropout", "0.1"], "is no option"),
+            (["--cell-option", "forget_bias"], "must be NAME=VALUE. Received: forget_bias"),
+            (["--cell-option", "forget_bais=1"], "forget_bais"),
+            (["--cell-option", "embedding_dim=0"], "`embedding_dim` must be a positive integer"),
             (["--epochs", "1", "--steps", "1"], "not allowed with"),
             (["--data", "missing"], "'missing'"),
             (["--validation-share", "0.5"], "validation_share=0.5"),

@@ -38,6 +38,12 @@ class TestCommandLine:
         assert "of 100 % (default: 0.5)" in parser.format_help()
         assert "of the runs (default: 0 1)" in parser.format_help()
 
+    def test_names_and_values(self):
+        read = command_line.name_and_value
+        assert read("a=1e-5") == ("a", 1e-5)
+        assert read("a_b=null") == ("a_b", None)
+        assert read("kind=full=er") == ("kind", "full=er")
+
     def test_other_errors_are_bugs(self):
         with pytest.raises(ZeroDivisionError):
             command_line.run(lambda: 1 / 0)

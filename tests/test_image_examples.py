@@ -267,6 +267,17 @@ class TestCifar10:
         regularizer = network.get_layer("stem").kernel_regularizer
         assert float(regularizer(np.ones((2, 2)))) == pytest.approx(5e-4 / 2 * 4)
 
+    def test_other_embeddings_and_tiles(self, tmp_path):
+        options = cifar10.parse(
+            "--depth 10 --width 1 --embedding-dim 4 --tile-size 8 --batch-size 2".split()
+        )
+        run = cifar10.make_run(options, small_images(shape=(8, 8, 3)), "hyper", 0, tmp_path)
+        network = next(x for x in run.model.layers if isinstance(x, keras.Model))
+        kernels = network.get_layer("kernels")
+        assert tuple(kernels.generator.tile_shape) == (3, 3, 8, 8)
+        assert kernels.generator.embedding_dim == 4
+        assert (run.settings["embedding_dim"], run.settings["tile_size"]) == (4, 8)
+
 
 @pytest.mark.slow  # that models train alike on several devices, tests/compatibility says at once
 def test_several_devices(tmp_path):

@@ -1,0 +1,211 @@
+"""What RESULTS.md compares: experiments, and their rows as options of the other examples.
+
+All trainings of one experiment read the same data in the same order for as many steps. Rows of a
+table about text have as many weights (within 1 %) unless its title says otherwise.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+RATES = (0.004, 0.008, 0.016)  # and twice the highest while that is the best
+
+
+@dataclass(frozen=True)
+class Text:
+    """Trainings of `char_lm.py`, each with the learning rate that is best for it.
+
+    Args:
+        title: of the table.
+        data: as in `char_lm.py --data`.
+        shared: options of all rows.
+        rows: for each name the options that make the difference.
+        epochs: of the whole training.
+        short: epochs after which learning rates are compared.
+        small: epochs of `--small`.
+        starts: for some rows what is done to the recurrent layer's cell before training.
+        seeds: of the trainings; the first chooses the learning rate for all.
+    """
+
+    title: str
+    data: str
+    shared: str
+    rows: dict[str, str]
+    epochs: int
+    short: int
+    small: int
+    starts: dict[str, Callable] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    score = "bits_per_character"
+    validation = "val_bits_per_character"
+
+
+@dataclass(frozen=True)
+class Images:
+    """Trainings of `mnist.py` or `cifar10.py`.
+
+    Args:
+        title: of the table.
+        script: `"mnist"` or `"cifar10"`.
+        shared: options of all rows.
+        rows: for each name the network, `"hyper"` or `"plain"`, and its options.
+        small: options that `--small` adds.
+        seeds: of the trainings.
+    """
+
+    title: str
+    script: str
+    shared: str
+    rows: dict[str, tuple[str, str]]
+    small: str
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    score = "error"
+    validation = "val_error"
+
+
+def with_larger_deviation(cell) -> None:
+    """Four times the initial values of all projections to embeddings."""
+    cell.embedding_kernel.assign(4 * cell.embedding_kernel)
+
+
+def with_random_scale_maps(cell) -> None:
+    """Scale maps with a deviation as large as their mean, which stays."""
+    import keras
+
+    _, dim, units = cell.scale_kernel.shape
+    scales = keras.random.normal((2 * cell.gates, dim, units), 0.1 / dim, 0.1 / dim)
+    shifts = cell.scale_kernel[2 * cell.gates :]
+    cell.scale_kernel.assign(keras.ops.concatenate([scales, shifts]))
+
+
+def with_forget_bias_before_layer_norm(cell) -> None:
+    """1 in the bias of the forget gates, for cells with `forget_bias=0`."""
+    import numpy as np
+
+    for bias in (cell.bias, cell.hyper_bias):
+        value = np.zeros(bias.shape)
+        value[1] = 1.0  # gates are i, f, c, o
+        bias.assign(value)
+
+
+STEPS = "--batch-size 32 --sequence-length 100 --patience 0"
+LONG = f"{STEPS} --steps-per-epoch 500 --learning-rate-decay 0.8"
+SHORT = f"{STEPS} --steps-per-epoch 250 --learning-rate-decay 0.75"
+LN_LSTM = "--cell layer_norm_lstm --units 190"
+LN_HYPER_LSTM = "--cell hyper_lstm --units 160 --hyper-units 32 --embedding-dim 8"
+SMALL_HYPER_LSTM = "--cell hyper_lstm --units 128 --hyper-units 32"
+OF_NORM = "--cell-option layer_norm_epsilon={} --cell-option forget_bias={}"
+
+EXPERIMENTS = {
+    "ptb": Text(
+        title="Penn Treebank",
+        data="ptb",
+        shared=f"{LONG} --dropout 0.1 --cell-option recurrent_dropout=0.1",
+        rows={
+            "LSTM": "--cell layer_norm_lstm --no-layer-norm --units 191",
+            "layer-norm LSTM": LN_LSTM,
+            "HyperLSTM": LN_HYPER_LSTM.replace("160", "161") + " --no-layer-norm",
+            "layer-norm HyperLSTM": LN_HYPER_LSTM,
+            "layer-norm HyperLSTM, full weights": "--cell hyper_lstm --units 80 --hyper-units 32 "
+            "--embedding-dim 4 --cell-option weight_generation=full",
+        },
+        epochs=12,
+        short=1,
+        small=1,
+    ),
+    "tiny_shakespeare": Text(
+        title="tiny_shakespeare",
+        data="tiny_shakespeare",
+        shared=SHORT,
+        rows={"layer-norm LSTM": LN_LSTM, "layer-norm HyperLSTM": LN_HYPER_LSTM},
+        epochs=10,
+        short=2,
+        small=2,
+    ),
+    "python_stdlib": Text(
+        title="Python's standard library",
+        data="python-stdlib",
+        shared=SHORT,
+        rows={"layer-norm LSTM": LN_LSTM, "layer-norm HyperLSTM": LN_HYPER_LSTM},
+        epochs=10,
+        short=2,
+        small=2,
+    ),
+    "symmetry": Text(
+        title="Initial values and the size of the embedding",
+        data="tiny_shakespeare",
+        shared=f"{SHORT} {SMALL_HYPER_LSTM}",
+        rows={
+            **{
+                f"{kind}, {dim}": f"--embedding-dim {dim} --cell-option hyper_initializer={kind}"
+                for kind in ("paper", "default")
+                for dim in (1, 4, 16)
+            },
+            "larger deviation, 16": "--embedding-dim 16",
+            "random scale maps, 16": "--embedding-dim 16",
+        },
+        epochs=8,
+        short=2,
+        small=2,
+        starts={
+            "larger deviation, 16": with_larger_deviation,
+            "random scale maps, 16": with_random_scale_maps,
+        },
+    ),
+    "layer_norm": Text(
+        title="Epsilon and forget bias",
+        data="tiny_shakespeare",
+        shared=f"{SHORT} {SMALL_HYPER_LSTM} --embedding-dim 4",
+        rows={
+            "epsilon 1e-3, forget bias after": OF_NORM.format(1e-3, 1),
+            "epsilon 1e-5, forget bias after": OF_NORM.format(1e-5, 1),
+            "epsilon 1e-3, forget bias before": OF_NORM.format(1e-3, 0),
+            "epsilon 1e-5, forget bias before": OF_NORM.format(1e-5, 0),
+        },
+        epochs=8,
+        short=2,
+        small=2,
+        starts={
+            "epsilon 1e-3, forget bias before": with_forget_bias_before_layer_norm,
+            "epsilon 1e-5, forget bias before": with_forget_bias_before_layer_norm,
+        },
+    ),
+    "mnist": Images(
+        title="MNIST",
+        script="mnist",
+        shared="",
+        rows={"hyper": ("hyper", ""), "plain": ("plain", "")},
+        small="--epochs 5",
+    ),
+    "cifar10": Images(
+        title="CIFAR-10, 16-1",
+        script="cifar10",
+        shared="--depth 16 --width 1 --steps 14040",
+        rows={"hyper": ("hyper", ""), "plain": ("plain", "")},
+        small="--steps 1053",
+        seeds=(0,),
+    ),
+    "tiles": Images(
+        title="CIFAR-10, 10-1: tiles and embeddings",
+        script="cifar10",
+        shared="--depth 10 --width 1 --steps 7020",
+        rows={
+            f"tiles of {tile}, embedding of {dim}": (
+                "hyper",
+                f"--tile-size {tile} --embedding-dim {dim}",
+            )
+            for tile in (16, 8)
+            for dim in (4, 16, 64)
+        },
+        small="--steps 702",
+        seeds=(0,),
+    ),
+}
+
+
+def folder_of(output: str | Path, name: str, row: str, seed: int) -> Path:
+    """Returns the folder of a training."""
+    return Path(output) / name / re.sub(r"[^\w.-]+", "_", row) / str(seed)
