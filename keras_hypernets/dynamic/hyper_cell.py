@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
+from keras_hypernets.dynamic.recorder import Recorder
 from keras_hypernets.dynamic.weight_generation import WeightGeneration
 from keras_hypernets.validation import by_keras, one_of, positive_integer, rate
 
@@ -163,7 +164,18 @@ class HyperCell(WeightGeneration, GatedCell):
             )
         if not self.built:
             self.build((sequences.shape[0], sequences.shape[2]))
-        recorder = keras.layers.RNN(_Recorder(self), return_sequences=True, dtype=self.dtype_policy)
+
+        def row_of(output, states):
+            small = {name: ops.convert_to_tensor(w) for name, w in self.small.items()}
+            hyper_h = states[self.state_names.index("hyper_h")]
+            rows = [
+                ops.reshape(ops.transpose(part, (1, 0, 2)), (-1, part.shape[0] * part.shape[2]))
+                for part in self.generate(hyper_h, small)
+            ]
+            return ops.concatenate(rows, axis=-1)
+
+        recorder = Recorder(self, row_of, self.gates * sum(self.generated_sizes))
+        recorder = keras.layers.RNN(recorder, return_sequences=True, dtype=self.dtype_policy)
         record = recorder(sequences, initial_state=initial_state, mask=mask)
         x, h, _ = self.generated_sizes
         parts = ops.split(record, [self.gates * x, self.gates * (x + h)], axis=-1)
@@ -183,24 +195,3 @@ class HyperCell(WeightGeneration, GatedCell):
             **self._weight_options_config("hyper_kernel", "hyper_recurrent", "hyper_bias"),
             "hyper_recurrent_dropout": self.hyper_recurrent_dropout,
         }
-
-
-class _Recorder(keras.Layer):
-    """A cell that outputs the weights which another one generates, one row per example."""
-
-    def __init__(self, cell):
-        super().__init__(dtype=cell.dtype_policy)
-        self.cell = cell
-        self.state_size = cell.state_size
-        self.output_size = cell.gates * sum(cell.generated_sizes)
-
-    def call(self, inputs, states):
-        _, states = self.cell(inputs, states, training=False)
-        hyper_h = states[self.cell.state_names.index("hyper_h")]
-        small = {name: ops.convert_to_tensor(w) for name, w in self.cell.small.items()}
-        parts = self.cell.generate(hyper_h, small)
-        rows = [
-            ops.reshape(ops.transpose(part, (1, 0, 2)), (-1, part.shape[0] * part.shape[2]))
-            for part in parts
-        ]
-        return ops.concatenate(rows, axis=-1), states

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_hypernets.dynamic.recorder import Recorder
 from keras_hypernets.models.stepping import chain, check_states, initial_states
 from keras_hypernets.models.traced import traced
 from keras_hypernets.validation import array
@@ -46,28 +47,17 @@ def _read(model, ids, states):
     history = []
 
     def read_all(layer, x, layer_states):
-        recorder = keras.layers.RNN(
-            _Recorder(layer.cell), return_sequences=True, dtype=layer.dtype_policy
+        cell = layer.cell
+        sizes = [cell.output_size, *cell.state_size]
+        recorder = Recorder(
+            cell, lambda output, states: ops.concatenate([output, *states], axis=-1), sum(sizes)
         )
+        recorder = keras.layers.RNN(recorder, return_sequences=True, dtype=layer.dtype_policy)
         record = recorder(x, initial_state=layer_states)
-        ends = itertools.accumulate([layer.cell.output_size, *layer.cell.state_size[:-1]])
+        ends = itertools.accumulate(sizes[:-1])
         output, *recorded = ops.split(record, list(ends), axis=-1)
         history.extend(recorded)
         return output, []
 
     chain(model, ids, states, read_all)
     return history
-
-
-class _Recorder(keras.Layer):
-    """A cell that outputs the output and all states of another one."""
-
-    def __init__(self, cell):
-        super().__init__(dtype=cell.dtype_policy)
-        self.cell = cell
-        self.state_size = cell.state_size
-        self.output_size = cell.output_size + sum(cell.state_size)
-
-    def call(self, inputs, states):
-        output, states = self.cell(inputs, states, training=False)
-        return ops.concatenate([output, *states], axis=-1), states
