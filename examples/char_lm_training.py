@@ -37,7 +37,7 @@ class Run:
     """A training run, new or resumed. Making it checks all input; `fit` and `report` do the work.
 
     Args:
-        options: what `char_lm.parse(["train", ...])` returns.
+        options: what `char_lm_options.parse(["train", ...])` returns.
     """
 
     def __init__(self, options: argparse.Namespace):

@@ -10,7 +10,7 @@ best goes on to the end. After an interruption the demo continues.
 import math
 from pathlib import Path
 
-import char_lm
+import char_lm_options
 import command_line
 
 # isort: split
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def lstm_of_equal_size(vocabulary: str) -> list[str]:
     """Returns the options of the LSTM whose number of weights is closest to the HyperLSTM's."""
-    options = char_lm.parse(["train", *HYPER_LSTM])
+    options = char_lm_options.parse(["train", *HYPER_LSTM])
     weights = char_lm_training.build(options, vocabulary).count_params()
     # With u units and v characters an LSTM has 4 u (v + u + 1) weights, the logits have v (u + 1).
     v = len(vocabulary)
@@ -65,7 +65,7 @@ def train(cell: list[str], output: Path) -> dict:
     def run(rate, epochs):
         options = ["--learning-rate", str(rate), "--epochs", str(epochs), "--resume"]
         options += ["--output", f"{output}-{rate}"]
-        return char_lm_training.Run(char_lm.parse(["train", *cell, *TRAINING, *options]))
+        return char_lm_training.Run(char_lm_options.parse(["train", *cell, *TRAINING, *options]))
 
     chosen, grid, seconds = learning_rates.fit_at_best_rate(run, LEARNING_RATES, SHORT, LONG)
     return chosen.report() | {

@@ -9,8 +9,8 @@ from pathlib import Path
 import training  # noqa: F401  before Keras, so that TensorFlow starts without its notes
 
 # isort: split
-import char_lm
 import char_lm_evaluation
+import char_lm_options
 import char_lm_training
 import image_datasets
 import keras
@@ -46,7 +46,7 @@ def train_text(
     def run(rate, epochs):
         more = f"--seed {seed} --learning-rate {rate} --epochs {epochs} --resume".split()
         more += ["--data", data, "--output", str(folder / str(rate))]
-        made = char_lm_training.Run(char_lm.parse([*command, *more]))
+        made = char_lm_training.Run(char_lm_options.parse([*command, *more]))
         if row in experiment.starts:
             experiment.starts[row](made.model.get_layer("recurrent_0").cell)
         return made

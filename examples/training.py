@@ -231,9 +231,12 @@ def milliseconds_per_step(history: list[dict]) -> float:
 
 def card_of(results: dict, score: str) -> dict:
     """What the card of a model says of the run: its score, its settings, and how to repeat it."""
-    script = Path(sys.argv[0]).name
+    script, *options = sys.argv
+    for number, option in reversed([*enumerate(options)]):
+        if option == "--output":  # a folder of whoever trained it
+            del options[number : number + 2]
     return {
-        "command": shlex.join(["python", f"examples/{script}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"examples/{Path(script).name}", *options]),
         score: results[score],
         "settings": results["settings"],
     }

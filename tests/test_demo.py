@@ -3,7 +3,7 @@ import math
 from pathlib import Path
 from types import SimpleNamespace
 
-import char_lm
+import char_lm_options
 import char_lm_training
 import datasets
 import demo
@@ -88,7 +88,7 @@ def test_both_have_as_many_weights_within_a_percent():
     for text in (vocabulary, vocabulary[:50]):
         cells = (demo.HYPER_LSTM, demo.lstm_of_equal_size(text))
         hyper, lstm = (
-            char_lm_training.build(char_lm.parse(["train", *cell]), text).count_params()
+            char_lm_training.build(char_lm_options.parse(["train", *cell]), text).count_params()
             for cell in cells
         )
         assert abs(lstm / hyper - 1) < 0.01

@@ -2,7 +2,7 @@ import json
 import sys
 from types import SimpleNamespace
 
-import char_lm
+import char_lm_options
 import char_lm_training
 import cifar10
 import experiments
@@ -18,7 +18,9 @@ def test_all_rows_are_options_of_the_examples():
     for name, experiment in EXPERIMENTS.items():
         for row in experiment.rows:
             if isinstance(experiment, Text):
-                char_lm.parse(["train", *f"{experiment.shared} {experiment.rows[row]}".split()])
+                char_lm_options.parse(
+                    ["train", *f"{experiment.shared} {experiment.rows[row]}".split()]
+                )
             else:
                 script = {"mnist": mnist, "cifar10": cifar10}[experiment.script]
                 _, own = experiment.rows[row]
@@ -35,7 +37,8 @@ def test_rows_about_text_have_as_many_weights(name, characters):
     experiment = EXPERIMENTS[name]
     weights = [
         char_lm_training.build(
-            char_lm.parse(["train", *experiment.shared.split(), *options.split()]), vocabulary
+            char_lm_options.parse(["train", *experiment.shared.split(), *options.split()]),
+            vocabulary,
         ).count_params()
         for options in experiment.rows.values()
     ]

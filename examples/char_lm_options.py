@@ -1,0 +1,183 @@
+"""The options of `char_lm.py`."""
+
+import argparse
+
+from command_line import (
+    ArgumentParser,
+    at_least_zero,
+    count,
+    factor,
+    length,
+    name_and_value,
+    positive,
+    positive_integer,
+    rate,
+    seed,
+    tensorboard_option,
+)
+
+# The options that each cell has, and their values unless the command line says otherwise.
+HYPER = {"hyper_units": 32, "embedding_dim": 8}
+CELL_OPTIONS = {
+    "hyper_lstm": {**HYPER, "layer_norm": True, "recurrent_dropout": 0.0},
+    "hyper_gru": {**HYPER, "layer_norm": True, "recurrent_dropout": 0.0},
+    "hyper_simple_rnn": {**HYPER, "layer_norm": False},
+    "layer_norm_lstm": {"layer_norm": True, "recurrent_dropout": 0.0},
+    "lstm": {},
+}
+CHECKPOINT = "runs/char_lm/best.keras"
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads a command line, `sys.argv` unless given, and fills in the options of the cell."""
+    parser = ArgumentParser(
+        prog="char_lm.py",
+        description="A character language model: train it, evaluate it, let it write, export it.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    train = commands.add_parser("train", help="train a model, then evaluate and export it")
+    evaluate = commands.add_parser("evaluate", help="bits per character of a trained model")
+    generate = commands.add_parser("generate", help="let a trained model write")
+    export = commands.add_parser("export", help="write a trained model as a SavedModel")
+
+    for command in (train, evaluate):
+        _add_data_options(command)
+        command.option(
+            "--train-characters",
+            count,
+            100_000,
+            "characters of the training text to evaluate, from its beginning; 0: all",
+        )
+    _add_model_options(train)
+    _add_training_options(train)
+    train.option("--output", str, "runs/char_lm", "folder for everything the run writes")
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --output as if it had not been stopped, or begin it",
+    )
+    tensorboard_option(train)
+    for command in (evaluate, generate, export):
+        command.option("--checkpoint", str, CHECKPOINT, "model to load, a .keras file")
+    train.option("--prompt", str, None, "beginning of the sample (default: of the validation text)")
+    generate.option("--prompt", str, None, "text to continue", required=True)
+    generate.option(
+        "--top-k", positive_integer, None, "draw from so many characters (default: all)"
+    )
+    generate.option(
+        "--top-p", factor, None, "draw from the most likely characters of this share (default: all)"
+    )
+    generate.option("--stop", str, None, "text that ends the writing, such as $'\\n\\n'")
+    for command in (train, generate):
+        command.option("--length", length, 500, "characters to write, at most")
+        command.option("--temperature", at_least_zero, 0.8, "of the sampling; 0: most likely")
+        command.option("--seed", seed, 0, "the same seed gives the same result")
+    export.option(
+        "--output", str, "runs/char_lm/saved_model", "folder to write, or SavedModel to replace"
+    )
+    for command in (train, evaluate, generate, export):
+        command.add_argument("--traceback", action="store_true", help="show where an error arose")
+
+    options = parser.parse_args(arguments)
+    if options.command == "train":
+        _fill_in_cell_options(train, options)
+        if options.epochs is None and options.steps is None:
+            options.epochs = 5
+    return options
+
+
+def _add_data_options(parser):
+    parser.option(
+        "--data",
+        str,
+        "python-stdlib",
+        "python-stdlib, tiny_shakespeare, a folder with ptb.{train,valid,test}.txt, or any UTF-8 "
+        "text file or folder of text files",
+    )
+    parser.option(
+        "--validation-share",
+        float,
+        0.05,
+        "share of a file or folder that is validation text, and as much again test text",
+    )
+
+
+def _add_model_options(parser):
+    parser.option("--cell", str, "hyper_lstm", "recurrent cell", choices=tuple(CELL_OPTIONS))
+    parser.option("--units", positive_integer, 160, "units of each recurrent layer")
+    parser.option("--layers", positive_integer, 1, "recurrent layers")
+    parser.option("--dropout", rate, 0.0, "rate on the input of each layer and the last output")
+    parser.option("--token-embedding-size", positive_integer, None, "default: one-hot characters")
+    group = parser.add_argument_group("options that not every cell has")
+    for name, kind, text in (
+        ("hyper_units", positive_integer, "units of the small cell"),
+        ("embedding_dim", positive_integer, "size of each embedding z"),
+        ("recurrent_dropout", rate, "rate on the candidate, without memory loss"),
+    ):
+        defaults = {cell: have[name] for cell, have in CELL_OPTIONS.items() if name in have}
+        default = next(iter(defaults.values()))
+        text += f" ({', '.join(defaults)}; default: {default})"
+        group.add_argument("--" + name.replace("_", "-"), type=kind, help=text)
+    group.add_argument(
+        "--layer-norm",
+        action=argparse.BooleanOptionalAction,
+        help="layer normalisation (all cells but lstm; default: yes, no for hyper_simple_rnn)",
+    )
+    group.add_argument(
+        "--cell-option",
+        type=name_and_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other argument of the recurrent layer, such as weight_generation=full",
+    )
+
+
+def _add_training_options(parser):
+    parser.option(
+        "--batching",
+        str,
+        "streams",
+        "streams: contiguous, states carried from batch to batch (truncated backpropagation); "
+        "windows: shuffled, states begin at zero",
+        choices=("streams", "windows"),
+    )
+    parser.option("--sequence-length", positive_integer, 100, "characters of one row of a batch")
+    parser.option("--batch-size", positive_integer, 32, "rows of a batch")
+    duration = parser.add_mutually_exclusive_group()
+    duration.add_argument("--epochs", type=positive_integer, help="epochs to train (default: 5)")
+    duration.add_argument("--steps", type=positive_integer, help="or: steps to train")
+    parser.option(
+        "--steps-per-epoch",
+        positive_integer,
+        None,
+        "steps between two validations and checkpoints (default: one pass over the text)",
+    )
+    parser.option("--learning-rate", positive, 0.008, "of Adam, at the beginning")
+    parser.option("--learning-rate-decay", factor, 0.5, "factor for the learning rate")
+    parser.option(
+        "--patience",
+        count,
+        1,
+        "epochs without a better validation before the rate decays; 0: it decays after each epoch",
+    )
+    parser.option("--clip-norm", positive, 1.0, "largest norm of all gradients together")
+    parser.add_argument(
+        "--jit-compile",
+        action=argparse.BooleanOptionalAction,
+        help="compile training with XLA (default: as Keras decides; on a CPU it does not, and the "
+        "layers compile their own loop)",
+    )
+
+
+def _fill_in_cell_options(parser, options):
+    """Moves the options that not every cell has to the dictionary `options.cell_options`."""
+    available = dict(CELL_OPTIONS[options.cell])
+    for name in CELL_OPTIONS["hyper_lstm"]:
+        value = vars(options).pop(name)
+        if value is not None and name not in available:
+            flag = "--" + name.replace("_", "-")
+            parser.error(f"{flag} is no option of --cell {options.cell}")
+        if value is not None:
+            available[name] = value
+    options.cell_options = {**available, **dict(vars(options).pop("cell_option"))}
