@@ -5,11 +5,12 @@
 Every layer has fresh weights, another seed for each draw, and reads 16 random sequences.
 
 - error: h in half precision against float32 over the last 100 of 1,000 steps, divided by the error
-  of a single step that begins with the right states (standard deviations; the single step is the
-  mean over 5 places). About 1 where a cell forgets its errors.
+  of single steps that begin with the right states (standard deviations; single steps at 5 places).
+  About 1 where a cell forgets its errors.
 - growth: everything in float32, and noise of 1e-4 added to every state at every step; the change of
   h over the last 100 steps divided by that noise. What a cell does here to any small difference it
-  does to rounding errors, whatever its implementation.
+  does to rounding errors, whatever its implementation. Where the change is as large as h itself, the
+  division says little: smaller noise ends up as large.
 
 Both are of numbers and not of time: other work on the machine does no harm.
 """

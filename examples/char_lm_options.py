@@ -180,4 +180,8 @@ def _fill_in_cell_options(parser, options):
             parser.error(f"{flag} is no option of --cell {options.cell}")
         if value is not None:
             available[name] = value
-    options.cell_options = {**available, **dict(vars(options).pop("cell_option"))}
+    more = dict(vars(options).pop("cell_option"))
+    for name in more:
+        if name in vars(options) or name in CELL_OPTIONS["hyper_lstm"] or name == "stateful":
+            parser.error(f"--cell-option {name}: other options decide that")
+    options.cell_options = {**available, **more}

@@ -67,10 +67,13 @@ def train(cell: list[str], output: Path) -> dict:
         options += ["--output", f"{output}-{rate}"]
         return char_lm_training.Run(char_lm_options.parse(["train", *cell, *TRAINING, *options]))
 
-    chosen, grid, seconds = learning_rates.fit_at_best_rate(run, LEARNING_RATES, SHORT, LONG)
+    best, bits, seconds = learning_rates.choose(run, LEARNING_RATES, SHORT)
+    chosen = run(best, LONG)
+    chosen.fit()
+    seconds[best] = chosen.checkpoint.seconds
     return chosen.report() | {
-        "short_runs": grid,
-        "seconds_of_all_runs": seconds,
+        "short_runs": bits,
+        "seconds_of_all_runs": sum(seconds.values()),
         "saved_model": str(chosen.output / "saved_model"),
     }
 

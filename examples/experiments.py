@@ -1,24 +1,21 @@
-"""What RESULTS.md compares: experiments, and their rows as options of the other examples.
-
-All trainings of one experiment read the same data in the same order for as many steps. Rows of a
-table about text have as many weights (within 1 %) unless its title says otherwise.
-"""
+"""What RESULTS.md compares: experiments, and their rows as options of the other examples."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
 RATES = (0.004, 0.008, 0.016)  # and twice the highest while that is the best
 
 
 @dataclass(frozen=True)
 class Text:
-    """Trainings of `char_lm.py`, each with the learning rate that is best for it.
+    """Trainings of `char_lm.py` on the same batches, each row at the learning rate best for it.
 
     Args:
-        title: of the table.
-        data: as in `char_lm.py --data`.
+        title: of the figure.
+        data: as in `char_lm.py --data`, but for "ptb", which is wherever the user has it.
         shared: options of all rows.
         rows: for each name the options that make the difference.
         epochs: of the whole training.
@@ -26,6 +23,7 @@ class Text:
         small: epochs of `--small`.
         starts: for some rows what is done to the recurrent layer's cell before training.
         seeds: of the trainings; the first chooses the learning rate for all.
+        singular_values: whether the table shows those of the scale maps.
     """
 
     title: str
@@ -37,8 +35,8 @@ class Text:
     small: int
     starts: dict[str, Callable] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
+    singular_values: bool = False
 
-    score = "bits_per_character"
     validation = "val_bits_per_character"
 
 
@@ -47,7 +45,7 @@ class Images:
     """Trainings of `mnist.py` or `cifar10.py`.
 
     Args:
-        title: of the table.
+        title: of the figure.
         script: `"mnist"` or `"cifar10"`.
         shared: options of all rows.
         rows: for each name the network, `"hyper"` or `"plain"`, and its options.
@@ -62,7 +60,6 @@ class Images:
     small: str
     seeds: tuple[int, ...] = (0, 1, 2)
 
-    score = "error"
     validation = "val_error"
 
 
@@ -91,9 +88,9 @@ def with_forget_bias_before_layer_norm(cell) -> None:
         bias.assign(value)
 
 
-STEPS = "--batch-size 32 --sequence-length 100 --patience 0"
-LONG = f"{STEPS} --steps-per-epoch 500 --learning-rate-decay 0.8"
-SHORT = f"{STEPS} --steps-per-epoch 250 --learning-rate-decay 0.75"
+STEPS = "--batch-size 32 --sequence-length 100 --patience 0 --learning-rate-decay 0.75"
+LONG = f"{STEPS} --steps-per-epoch 500"
+SHORT = f"{STEPS} --steps-per-epoch 250"
 LN_LSTM = "--cell layer_norm_lstm --units 190"
 LN_HYPER_LSTM = "--cell hyper_lstm --units 160 --hyper-units 32 --embedding-dim 8"
 SMALL_HYPER_LSTM = "--cell hyper_lstm --units 128 --hyper-units 32"
@@ -103,7 +100,7 @@ EXPERIMENTS = {
     "ptb": Text(
         title="Penn Treebank",
         data="ptb",
-        shared=f"{LONG} --dropout 0.1 --cell-option recurrent_dropout=0.1",
+        shared=f"{LONG} --dropout 0.1 --recurrent-dropout 0.1",
         rows={
             "LSTM": "--cell layer_norm_lstm --no-layer-norm --units 191",
             "layer-norm LSTM": LN_LSTM,
@@ -112,7 +109,7 @@ EXPERIMENTS = {
             "layer-norm HyperLSTM, full weights": "--cell hyper_lstm --units 80 --hyper-units 32 "
             "--embedding-dim 4 --cell-option weight_generation=full",
         },
-        epochs=12,
+        epochs=8,
         short=1,
         small=1,
     ),
@@ -121,7 +118,7 @@ EXPERIMENTS = {
         data="tiny_shakespeare",
         shared=SHORT,
         rows={"layer-norm LSTM": LN_LSTM, "layer-norm HyperLSTM": LN_HYPER_LSTM},
-        epochs=10,
+        epochs=8,
         short=2,
         small=2,
     ),
@@ -130,7 +127,7 @@ EXPERIMENTS = {
         data="python-stdlib",
         shared=SHORT,
         rows={"layer-norm LSTM": LN_LSTM, "layer-norm HyperLSTM": LN_HYPER_LSTM},
-        epochs=10,
+        epochs=8,
         short=2,
         small=2,
     ),
@@ -154,6 +151,7 @@ EXPERIMENTS = {
             "larger deviation, 16": with_larger_deviation,
             "random scale maps, 16": with_random_scale_maps,
         },
+        singular_values=True,
     ),
     "layer_norm": Text(
         title="Epsilon and forget bias",
@@ -206,6 +204,6 @@ EXPERIMENTS = {
 }
 
 
-def folder_of(output: str | Path, name: str, row: str, seed: int) -> Path:
+def folder_of(output: str | Path, name: str, row: str, seed: int, small: bool = False) -> Path:
     """Returns the folder of a training."""
-    return Path(output) / name / re.sub(r"[^\w.-]+", "_", row) / str(seed)
+    return Path(output, *["small"] * small, name, re.sub(r"[^\w.-]+", "_", row), str(seed))

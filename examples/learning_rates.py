@@ -6,37 +6,33 @@ from collections.abc import Callable, Sequence
 import training
 
 
-def fit_at_best_rate(
-    make_run: Callable, rates: Sequence[float], short: int, long: int
-) -> tuple[object, dict[float, float], float]:
-    """Chooses the learning rate on the validation text and trains with it, as far as is not done.
+def choose(
+    make_run: Callable, rates: Sequence[float], epochs: int
+) -> tuple[float, dict[float, float], dict[float, float]]:
+    """Finds the learning rate that is best after some epochs, as far as that is not done.
 
     Args:
         make_run: makes the `char_lm_training.Run` of a learning rate and a number of epochs.
         rates: the learning rates to try, ascending; while the highest is the best, twice that too.
-        short: epochs after which they are compared.
-        long: epochs of the best one, which goes on from where the comparison left it.
+        epochs: of each run.
 
     Returns:
-        The run of the best rate; the bits per character of each rate after `short` epochs, infinite
-        where training diverged; and the seconds of all runs.
+        The best rate; the bits per character on the validation text of each rate, infinite where
+        training diverged; and the seconds of each run.
     """
-    grid, seconds = {}, {}
+    bits, seconds = {}, {}
     rates = list(rates)
     for rate in rates:
         print(f"\nLearning rate {rate}, short run")
-        run = make_run(rate, short)
+        run = make_run(rate, epochs)
         try:
-            grid[rate] = run.fit()[short - 1]["val_bits_per_character"]
+            bits[rate] = run.fit()[epochs - 1]["val_bits_per_character"]
         except training.Diverged as error:
             print(error)
-            grid[rate] = math.inf
+            bits[rate] = math.inf
         seconds[rate] = run.checkpoint.seconds
-        best = min(grid, key=grid.get)
+        best = min(bits, key=bits.get)
         if rate == rates[-1] == best:  # the best may lie beyond
             rates.append(2 * rate)
-    print(f"\nLearning rate {best} does best so far and goes on")
-    run = make_run(best, long)
-    run.fit()
-    seconds[best] = run.checkpoint.seconds
-    return run, grid, sum(seconds.values())
+    print(f"\nLearning rate {best} does best so far")
+    return best, bits, seconds

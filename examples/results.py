@@ -15,14 +15,15 @@ import os
 import queue
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from command_line import ArgumentParser, count, run, seed
-from experiments import EXPERIMENTS, folder_of
+from experiments import EXPERIMENTS, Images, folder_of
 
-OUTPUT, SMALL_OUTPUT = "runs/results", "runs/results_small"
+AVAILABLE = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -38,115 +39,140 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "experiments",
         nargs="*",
         metavar="EXPERIMENT",
-        help=f"{', '.join(EXPERIMENTS)} (default: all)",
+        help=f"{', '.join(EXPERIMENTS)} (default: all; without ptb if it is not there)",
     )
-    train.option("--rows", str, None, "rows of their tables (default: all)", nargs="+")
+    train.add_argument("--row", action="append", help="row of their tables, again for another")
     train.option("--seeds", seed, None, "of those of RESULTS.md (default: all)", nargs="+")
     train.option("--ptb", str, "ptb", "folder with ptb.{train,valid,test}.txt")
     train.option(
-        "--workers", count, os.cpu_count(), "trainings at a time; 0: one by one in this process"
+        "--workers",
+        count,
+        len(AVAILABLE) or 1,
+        "trainings at a time, 1 with a GPU; 0: one by one in this process",
     )
-    train.option("--cores", count, [], "to run on (default: all, divided)", nargs="+")
     train.add_argument("--small", action="store_true", help="few steps, one seed")
-    train.option("--output", str, None, f"folder (default: {OUTPUT}, {SMALL_OUTPUT})")
-    report.option("--output", str, OUTPUT, "folder of the trainings")
-    check.option("--output", str, SMALL_OUTPUT, "folder of the trainings with --small")
     for command in (train, report, check):
+        command.option("--output", str, "runs/results", "folder of the trainings")
         command.add_argument("--traceback", action="store_true", help="show where an error arose")
+    # What this script tells the processes that it starts.
+    train.add_argument("--cores", type=int, nargs="*", help=argparse.SUPPRESS)
+    train.add_argument("--end-with-stdin", action="store_true", help=argparse.SUPPRESS)
+
     options = parser.parse_args(arguments)
     if options.command == "train":
         for name in options.experiments:
             if name not in EXPERIMENTS:
                 train.error(f"EXPERIMENT must be of {', '.join(EXPERIMENTS)}. Received: {name}")
-        options.experiments = options.experiments or list(EXPERIMENTS)
-        options.output = options.output or (SMALL_OUTPUT if options.small else OUTPUT)
     return options
+
+
+def experiments_of(options: argparse.Namespace) -> list[str]:
+    """Returns the names of the experiments that are asked for."""
+    if options.experiments:
+        return options.experiments
+    if Path(options.ptb).is_dir():
+        return list(EXPERIMENTS)
+    print(f"Without Penn Treebank: {options.ptb} is no folder (see --ptb)")
+    return [name for name in EXPERIMENTS if name != "ptb"]
 
 
 def jobs_of(options: argparse.Namespace) -> list[tuple[str, str, int]]:
     """Returns experiment, row and seed of each training: first those of the first seeds."""
     jobs = []
-    for name in options.experiments:
-        experiment = EXPERIMENTS[name]
-        seeds = experiment.seeds[:1] if options.small else experiment.seeds
-        jobs += [
-            (seeds.index(number), name, row, number)
-            for number in seeds
-            for row in experiment.rows
-            if (options.rows is None or row in options.rows)
-            and (options.seeds is None or number in options.seeds)
-        ]
-    if not jobs:
-        raise ValueError(
-            "`--rows` and `--seeds` must be of those in experiments.py. "
-            f"Received: --rows {options.rows} --seeds {options.seeds}"
-        )
-    return [job for _, *job in sorted(jobs, key=lambda job: job[0])]
+    for name in experiments_of(options):
+        seeds = EXPERIMENTS[name].seeds[: 1 if options.small else None]
+        jobs += [(name, row, number) for number in seeds for row in EXPERIMENTS[name].rows]
+    for argument, place in (("row", 1), ("seeds", 2)):
+        wanted = getattr(options, argument)
+        known = {job[place] for job in jobs}
+        if not set(wanted or ()) <= known:
+            raise ValueError(
+                f"`--{argument}` must be of {', '.join(map(repr, sorted(known)))}. "
+                f"Received: {', '.join(map(repr, wanted))}"
+            )
+        jobs = [job for job in jobs if wanted is None or job[place] in wanted]
+    return sorted(jobs, key=lambda job: EXPERIMENTS[job[0]].seeds.index(job[2]))
 
 
 def train(options: argparse.Namespace) -> None:
     """Trains what is missing, `--workers` at a time."""
     jobs = jobs_of(options)
     if options.workers == 0:
-        use_cores(options.cores)
-        import results_training  # here, since TensorFlow counts the cores when it starts
-
-        for job in jobs:
-            results_training.train(*job, options)
+        train_here(jobs, options)
         return
     shares = queue.SimpleQueue()
-    for share in shares_of_cores(options.workers):
-        shares.put(share)
-    # The first seed of a row chooses the learning rate of the others.
-    first = {}
+    for n in range(options.workers):
+        shares.put([str(core) for core in AVAILABLE[n :: options.workers]])
+    trainings = []
+    first = {}  # of each row about text, which chooses the learning rate of the others
     with ThreadPoolExecutor(options.workers) as pool:
         try:
             for name, row, number in jobs:
-                job = pool.submit(
-                    train_apart, name, row, number, options, shares, first.get((name, row))
-                )
-                first.setdefault((name, row), job)
+                after = None if isinstance(EXPERIMENTS[name], Images) else first.get((name, row))
+                arguments = name, row, number, options, shares, after
+                trainings.append(pool.submit(train_apart, *arguments))
+                first.setdefault((name, row), trainings[-1])
             pool.shutdown()
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
-    failed = [job for job in first.values() if job.exception()]
+    failed = dict.fromkeys(str(one.exception()) for one in trainings if one.exception())
     if failed:
-        raise ValueError(" ".join(str(job.exception()) for job in failed))
+        raise ValueError(" ".join(failed))
 
 
-def train_apart(name, row, number, options, shares, first) -> None:
-    """Trains in a process of its own, after the training `first` unless that is None."""
-    if first is not None:
-        first.result()
-    folder = folder_of(options.output, name, row, number)
+def train_here(jobs: list[tuple[str, str, int]], options: argparse.Namespace) -> None:
+    """Trains in this process."""
+    if options.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, options.cores)
+    if options.end_with_stdin:
+        threading.Thread(target=end_with_stdin, daemon=True).start()
+    import results_training  # here, since TensorFlow counts the cores when it starts
+
+    for job in jobs:
+        results_training.train(*job, options)
+
+
+def end_with_stdin() -> None:
+    """Ends this process when the one that started it has ended, however that was."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+def train_apart(
+    name: str,
+    row: str,
+    number: int,
+    options: argparse.Namespace,
+    shares: queue.SimpleQueue,
+    after: Future | None,
+) -> None:
+    """Trains in a process of its own, on a share of the cores, once another training is done."""
+    if after is not None:
+        after.result()
+    folder = folder_of(options.output, name, row, number, options.small)
+    if (folder / "results.json").exists():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     cores = shares.get()
-    command = [sys.executable, __file__, "train", name, "--rows", row, "--seeds", str(number)]
-    command += ["--workers", "0", "--cores", *cores]
+    command = [sys.executable, __file__, "train", name, "--row", row, "--seeds", str(number)]
     command += ["--output", options.output, "--ptb", options.ptb, *["--small"] * options.small]
+    command += ["--workers", "0", "--end-with-stdin", "--cores", *cores]
     began = time.perf_counter()
     try:
-        with open(folder / "log.txt", "a") as log:
-            status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+        with (
+            open(folder / "log.txt", "a") as log,
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT
+            ) as process,
+        ):
+            status = process.wait()
     finally:
         shares.put(cores)
     minutes = (time.perf_counter() - began) / 60
     print(f"{name}, {row}, seed {number}: {minutes:.1f} minutes", flush=True)
     if status:
         raise ValueError(f"{folder / 'log.txt'} says why a training failed.")
-
-
-def shares_of_cores(workers: int) -> list[list[str]]:
-    """Returns the numbers of the cores of each worker."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return [[str(core) for core in cores[n::workers]] for n in range(workers)]
-
-
-def use_cores(cores: list[int]) -> None:
-    """Keeps this process on some of the cores, where the system can."""
-    if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
 
 
 def main(arguments: list[str] | None = None) -> None:

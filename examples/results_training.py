@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import shlex
 from importlib import import_module
 from pathlib import Path
 
-import training  # noqa: F401  before Keras, so that TensorFlow starts without its notes
+import training  # before Keras, so that TensorFlow starts without its notes
 
 # isort: split
 import char_lm_evaluation
@@ -17,63 +16,78 @@ import keras
 import learning_rates
 import numpy as np
 import outputs
-from experiments import EXPERIMENTS, RATES, Images, Text, folder_of
-
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
+from experiments import EXPERIMENTS, RATES, RESULTS, Text, folder_of
 
 
 def train(name: str, row: str, seed: int, options: argparse.Namespace) -> None:
     """Trains a row of an experiment with a seed, as far as that is not done, and writes results."""
     experiment = EXPERIMENTS[name]
-    output = folder_of(options.output, name, row, seed)
+    output = folder_of(options.output, name, row, seed, options.small)
     results = outputs.read_results(output)
     if results is None:
         kind = train_text if isinstance(experiment, Text) else train_images
-        results = kind(name, experiment, row, seed, options)
+        results = kind(name, row, seed, options)
         outputs.save_json(output / "results.json", results)
     best = min(record[experiment.validation] for record in results["history"])
     print(f"{name}, {row}, seed {seed}: {experiment.validation} {best:.4f}")
 
 
-def train_text(
-    name: str, experiment: Text, row: str, seed: int, options: argparse.Namespace
-) -> dict:
+def train_text(name: str, row: str, seed: int, options: argparse.Namespace) -> dict:
     """Trains a language model."""
-    folder = folder_of(options.output, name, row, seed)
+    experiment = EXPERIMENTS[name]
+    folder = folder_of(options.output, name, row, seed, options.small)
     data = options.ptb if experiment.data == "ptb" else experiment.data
     command = ["train", *experiment.shared.split(), *experiment.rows[row].split()]
 
-    def run(rate, epochs):
+    def make_run(rate, epochs):
         more = f"--seed {seed} --learning-rate {rate} --epochs {epochs} --resume".split()
         more += ["--data", data, "--output", str(folder / str(rate))]
-        made = char_lm_training.Run(char_lm_options.parse([*command, *more]))
-        if row in experiment.starts:
-            experiment.starts[row](made.model.get_layer("recurrent_0").cell)
-        return made
+        run = char_lm_training.Run(char_lm_options.parse([*command, *more]))
+        if row in experiment.starts:  # what is resumed overwrites that
+            experiment.starts[row](run.model.get_layer("recurrent_0").cell)
+        return run
 
-    chosen = {}
+    choice = {}
     if options.small:
-        rate = chosen_rate(RESULTS / f"{name}.json", row)
-        made = run(rate, experiment.small)
-        return {"history": made.fit(), "settings": {**made.settings, "data": experiment.data}}
-    if seed == experiment.seeds[0]:
-        made, grid, seconds = learning_rates.fit_at_best_rate(
-            run, RATES, experiment.short, experiment.epochs
-        )
-        chosen = {"short_runs": grid, "seconds_of_all_runs": seconds}
+        rate, epochs = chosen_rate(RESULTS / f"{name}.json", row), experiment.small
+    elif seed == experiment.seeds[0]:
+        rate, bits, _ = learning_rates.choose(make_run, RATES, experiment.short)
+        choice, epochs = {"short_runs": bits}, experiment.epochs
     else:
-        first = outputs.read_results(folder_of(options.output, name, row, experiment.seeds[0]))
-        made = run(first["settings"]["learning_rate"], experiment.epochs)
-        made.fit()
-    results = made.score()
-    results["settings"]["data"] = experiment.data  # wherever that was
-    del results["settings"]["prompt"]
-    return {**results, **chosen, **singular_values(made.best.path)}
+        first = folder_of(options.output, name, row, experiment.seeds[0]) / "results.json"
+        rate, epochs = chosen_rate(first), experiment.epochs
+    run = make_run(rate, epochs)
+    diverged = False
+    try:
+        run.fit()
+    except training.Diverged as error:
+        if not run.checkpoint.history:
+            raise
+        diverged = True
+        print(error)
+    if options.small:
+        results = {"history": run.checkpoint.history, "settings": run.settings}
+    else:
+        results = {**run.score(), **choice, **singular_values(run.best.path)}
+    results["settings"] |= {"data": experiment.data, "diverged": diverged}
+    results["settings"].pop("prompt")
+    return results
 
 
-def chosen_rate(path: Path, row: str) -> float:
-    """Returns the learning rate with which a row of RESULTS.md was trained."""
-    return json.loads(path.read_text("utf-8"))[row][0]["settings"]["learning_rate"]
+def chosen_rate(path: Path, row: str | None = None) -> float:
+    """Returns the learning rate of the first training of a row, from the results of one or all.
+
+    Raises:
+        ValueError: if that is not done.
+    """
+    try:
+        results = json.loads(path.read_text("utf-8"))
+        first = results if row is None else results[row][0]
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"The first seed must have chosen a learning rate. Received: {path} ({error!r})"
+        ) from error
+    return first["settings"]["learning_rate"]
 
 
 def singular_values(path: Path) -> dict:
@@ -86,16 +100,15 @@ def singular_values(path: Path) -> dict:
     return {"singular_values": values.reshape(2, cell.gates, -1).tolist()}
 
 
-def train_images(
-    name: str, experiment: Images, row: str, seed: int, options: argparse.Namespace
-) -> dict:
+def train_images(name: str, row: str, seed: int, options: argparse.Namespace) -> dict:
     """Trains an image classifier."""
+    experiment = EXPERIMENTS[name]
     script = import_module(experiment.script)
     network, own = experiment.rows[row]
     small = experiment.small if options.small else ""
-    command = shlex.split(f"{experiment.shared} {own} {small} --resume")
+    command = f"{experiment.shared} {own} {small} --resume".split()
     data = image_datasets.load_images(experiment.script)
-    output = folder_of(options.output, name, row, seed)
-    made = script.make_run(script.parse(command), data, network, seed, output)
-    made.fit()
-    return made.report()
+    output = folder_of(options.output, name, row, seed, options.small)
+    run = script.make_run(script.parse(command), data, network, seed, output / "run")
+    run.fit()
+    return run.report()

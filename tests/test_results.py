@@ -1,12 +1,14 @@
 import json
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import char_lm_options
 import char_lm_training
 import cifar10
-import experiments
 import mnist
+import numpy as np
 import outputs
 import pytest
 import results
@@ -14,17 +16,43 @@ import results_report
 from experiments import EXPERIMENTS, Images, Text, folder_of
 
 
-def test_all_rows_are_options_of_the_examples():
-    for name, experiment in EXPERIMENTS.items():
-        for row in experiment.rows:
-            if isinstance(experiment, Text):
-                char_lm_options.parse(
-                    ["train", *f"{experiment.shared} {experiment.rows[row]}".split()]
-                )
-            else:
-                script = {"mnist": mnist, "cifar10": cifar10}[experiment.script]
-                _, own = experiment.rows[row]
+def layer_of(experiment, row, vocabulary="abc"):
+    """The model of a row about text, and its recurrent layer after what is done at the start."""
+    options = ["train", *experiment.shared.split(), *experiment.rows[row].split()]
+    model = char_lm_training.build(char_lm_options.parse(options), vocabulary)
+    layer = model.get_layer("recurrent_0")
+    experiment.starts.get(row, lambda cell: None)(layer.cell)
+    return model, layer
+
+
+def test_rows_about_images_are_options_of_the_examples():
+    for experiment in EXPERIMENTS.values():
+        if isinstance(experiment, Images):
+            script = {"mnist": mnist, "cifar10": cifar10}[experiment.script]
+            for network, own in experiment.rows.values():
                 script.parse(f"{experiment.shared} {own} {experiment.small}".split())
+                assert network in ("hyper", "plain")
+
+
+def test_starts():
+    experiment = EXPERIMENTS["symmetry"]
+    kernels, maps = {}, {}
+    for kind in ("default", "larger deviation", "random scale maps"):
+        _, layer = layer_of(experiment, f"{kind}, 16")
+        kernels[kind] = np.std(layer.cell.embedding_kernel)
+        maps[kind] = np.array(layer.cell.scale_kernel)
+    assert kernels["larger deviation"] == pytest.approx(4 * kernels["default"], rel=0.1)
+    assert kernels["random scale maps"] == pytest.approx(kernels["default"], rel=0.1)
+    np.testing.assert_allclose(maps["default"][:8], 0.1 / 16)
+    assert np.mean(maps["random scale maps"][:8]) == pytest.approx(0.1 / 16, rel=0.05)
+    assert np.std(maps["random scale maps"][:8]) == pytest.approx(0.1 / 16, rel=0.05)
+    np.testing.assert_allclose(maps["random scale maps"][8:], 0)
+
+    _, layer = layer_of(EXPERIMENTS["layer_norm"], "epsilon 1e-5, forget bias before")
+    assert (layer.cell.layer_norm_epsilon, layer.cell.forget_bias) == (1e-5, 0)
+    for bias in (layer.cell.bias, layer.cell.hyper_bias):
+        np.testing.assert_array_equal(np.mean(bias, axis=1), [0, 1, 0, 0])
+    for name, experiment in EXPERIMENTS.items():
         if isinstance(experiment, Text):
             assert set(experiment.starts) <= set(experiment.rows), name
 
@@ -35,13 +63,7 @@ def test_all_rows_are_options_of_the_examples():
 def test_rows_about_text_have_as_many_weights(name, characters):
     vocabulary = "".join(map(chr, range(300, 300 + characters)))
     experiment = EXPERIMENTS[name]
-    weights = [
-        char_lm_training.build(
-            char_lm_options.parse(["train", *experiment.shared.split(), *options.split()]),
-            vocabulary,
-        ).count_params()
-        for options in experiment.rows.values()
-    ]
+    weights = [layer_of(experiment, row, vocabulary)[0].count_params() for row in experiment.rows]
     assert max(weights) < 1.01 * min(weights)
 
 
@@ -50,63 +72,112 @@ def test_first_seeds_come_first():
     jobs = results.jobs_of(options)
     rows = len(EXPERIMENTS["ptb"].rows)
     assert [job[2] for job in jobs] == [0] * (rows + 2) + [1] * rows + [2] * rows
-    options = results.parse(["train", "ptb", "--rows", "LSTM", "--seeds", "1", "2"])
-    assert results.jobs_of(options) == [["ptb", "LSTM", 1], ["ptb", "LSTM", 2]]
-    assert {job[2] for job in results.jobs_of(results.parse(["train", "--small"]))} == {0}
+    options = results.parse(["train", "ptb", "--row", "LSTM", "--seeds", "1", "2"])
+    assert results.jobs_of(options) == [("ptb", "LSTM", 1), ("ptb", "LSTM", 2)]
+
+
+def test_without_penn_treebank(tmp_path, capsys):
+    command = ["train", "--small", "--ptb", str(tmp_path)]
+    jobs = results.jobs_of(results.parse(command))
+    assert {name for name, _, _ in jobs} == set(EXPERIMENTS)
+    assert {number for _, _, number in jobs} == {0}
+    assert capsys.readouterr().out == ""
+    jobs = results.jobs_of(results.parse([*command[:-1], str(tmp_path / "nowhere")]))
+    assert {name for name, _, _ in jobs} == {*EXPERIMENTS} - {"ptb"}
+    assert "Without Penn Treebank" in capsys.readouterr().out
 
 
 def test_what_is_not_in_the_list(capsys):
     with pytest.raises(SystemExit):
         results.parse(["train", "ptv"])
     assert "EXPERIMENT must be of ptb, " in capsys.readouterr().err
-    with pytest.raises(ValueError, match=r"--rows \[.LSTN.\]"):
-        results.jobs_of(results.parse(["train", "ptb", "--rows", "LSTN"]))
+    for more, fragment in (
+        (["--row", "LSTM", "--row", "LSTN"], "'LSTM', .*Received: 'LSTM', 'LSTN'"),
+        (["--seeds", "0", "7"], "`--seeds` must be of 0, 1, 2. Received: 0, 7"),
+    ):
+        with pytest.raises(ValueError, match=fragment):
+            results.jobs_of(results.parse(["train", "ptb", *more]))
 
 
 @pytest.fixture
 def processes(monkeypatch):
-    """Stands in for `subprocess.run`: records rows and seeds, and fails for the row `LSTM`."""
-    started = []
+    """Stands in for the processes: records rows and seeds, and fails where `fails` says so."""
+    started = SimpleNamespace(jobs=[], fails=lambda row, number: False)
 
-    def run(command, stdout, stderr):
-        options = results.parse(command[2:])
-        row, number = options.rows[0], options.seeds[0]
-        started.append((options.experiments, row, number, options.workers, options.small))
-        stdout.write("as it went\n")
-        return SimpleNamespace(returncode=int(row == "LSTM"))
+    class Process:
+        def __init__(self, command, stdin, stdout, stderr):
+            self.options = results.parse(command[2:])
+            assert self.options.workers == 0 and self.options.end_with_stdin
+            assert stdin == subprocess.PIPE  # it sees the end of this process
+            stdout.write("as it went\n")
 
-    monkeypatch.setattr(results.subprocess, "run", run)
+        __enter__ = __exit__ = lambda self, *_: self
+
+        def wait(self):
+            options = self.options
+            (name,), (row,), (number,) = options.experiments, options.row, options.seeds
+            started.jobs.append((name, row, number))
+            return int(started.fails(row, number))
+
+    monkeypatch.setattr(results.subprocess, "Popen", Process)
     return started
 
 
-def test_each_training_is_a_process(processes, tmp_path, capsys):
-    command = ["train", "tiny_shakespeare", "--workers", "2", "--output", str(tmp_path)]
+@pytest.mark.parametrize("cores", [[4, 2, 7], []])  # without: another system than Linux
+def test_each_training_is_a_process(cores, processes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(results, "AVAILABLE", cores)
+    command = ["train", "python_stdlib", "--workers", "2", "--output", str(tmp_path)]
     results.main(command)
-    rows = EXPERIMENTS["tiny_shakespeare"].rows
-    expected = [(["tiny_shakespeare"], row, seed, 0, False) for seed in (0, 1, 2) for row in rows]
-    assert sorted(processes) == sorted(expected)
+    rows = EXPERIMENTS["python_stdlib"].rows
+    expected = [("python_stdlib", row, seed) for seed in (0, 1, 2) for row in rows]
+    assert sorted(processes.jobs) == sorted(expected)
     for row in rows:
-        assert [seed for _, other, seed, _, _ in processes if other == row][0] == 0
-    log = folder_of(tmp_path, "tiny_shakespeare", "layer-norm LSTM", 2) / "log.txt"
-    assert log.read_text() == "as it went\n"
-    assert "tiny_shakespeare, layer-norm LSTM, seed 2: 0.0 minutes" in capsys.readouterr().out
+        assert [seed for _, other, seed in processes.jobs if other == row][0] == 0
+    folder = folder_of(tmp_path, "python_stdlib", "layer-norm LSTM", 2)
+    assert (folder / "log.txt").read_text() == "as it went\n"
+    assert "python_stdlib, layer-norm LSTM, seed 2: 0.0 minutes" in capsys.readouterr().out
+    (folder / "results.json").write_text("{}")
+    results.main(command)
+    assert len(processes.jobs) == 11
 
 
-def test_a_failure_is_told_in_the_end(processes, tmp_path):
-    command = ["train", "ptb", "--rows", "LSTM", "layer-norm LSTM", "--output", str(tmp_path)]
+def test_failures_are_told_in_the_end(processes, tmp_path):
+    command = ["train", "ptb", "--row", "LSTM", "--row", "HyperLSTM", "--output", str(tmp_path)]
+    processes.fails = lambda row, number: row == "LSTM"
     with pytest.raises(ValueError, match=r"ptb.LSTM.0.log\.txt says why"):
         results.main(command)
     # The other seeds have no learning rate; the other row goes on.
-    assert [seed for _, row, seed, _, _ in processes if row == "LSTM"] == [0]
-    assert len(processes) == 4
+    assert [number for _, row, number in processes.jobs if row == "LSTM"] == [0]
+    assert len(processes.jobs) == 4
+    processes.fails = lambda row, number: number == 2
+    with pytest.raises(ValueError, match=r"HyperLSTM.2.log\.txt says why"):
+        results.main(command)
 
 
-def test_shares_of_cores(monkeypatch):
-    monkeypatch.setattr(results.os, "sched_getaffinity", lambda _: {4, 2, 7}, raising=False)
-    assert results.shares_of_cores(2) == [["2", "7"], ["4"]]
+def test_images_need_no_first_seed(processes, tmp_path):
+    processes.fails = lambda row, number: number == 0
+    with pytest.raises(ValueError, match=r"hyper.0.log\.txt says why"):
+        results.main(["train", "mnist", "--row", "hyper", "--output", str(tmp_path)])
+    assert sorted(number for _, _, number in processes.jobs) == [0, 1, 2]
 
 
-def text_run(seed, bits, rank_two=False):
+def test_a_training_ends_with_the_process_that_started_it():
+    code = "import results, time; results.threading.Thread(target=results.end_with_stdin).start()"
+    examples = str(Path(results.__file__).parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{code}; print('up', flush=True); time.sleep(60)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=examples,
+    )
+    assert process.stdout.readline() == b"up\n"
+    assert process.poll() is None
+    process.stdin.close()  # as the system does when the other process ends
+    assert process.wait(20) == 1
+    process.stdout.close()
+
+
+def text_run(seed, bits):
     return {
         "bits_per_character": {"train": bits, "validation": bits, "test": bits + 0.1},
         "parameters": 1234,
@@ -117,7 +188,7 @@ def text_run(seed, bits, rank_two=False):
             {"step": 250, "val_bits_per_character": bits + 1},
             {"step": 500, "val_bits_per_character": bits},
         ],
-        **({"singular_values": [[[2.0, 1.0]] * 4, [[4.0, 1.0]] * 4]} if rank_two else {}),
+        "singular_values": [[[2.0, 1.0], [4.0, 1.0]], [[4.0, 0.1], [2.0, 1.0]]],
     }
 
 
@@ -125,31 +196,35 @@ def text_run(seed, bits, rank_two=False):
 def page(tmp_path, monkeypatch):
     """A RESULTS.md, and what it knows: rows A and B differ by 0.5, B and C by nothing."""
     kept = {"A": [1.0, 1.1], "B": [1.5, 1.6], "C": [1.5, 1.6]}
-    experiment = Text("Title", "ptb", "", dict.fromkeys(kept, ""), 2, 1, 1, seeds=(0, 1))
+    rows = dict.fromkeys(kept, "")
+    experiment = Text("Title", "ptb", "", rows, 2, 1, 1, seeds=(0, 1), singular_values=True)
     (tmp_path / "docs").mkdir()
-    for place in (results_report, experiments):
-        monkeypatch.setattr(place, "EXPERIMENTS", {"letters": experiment})
-    monkeypatch.setattr(results_report, "ROOT", tmp_path)
+    monkeypatch.setattr(results_report, "EXPERIMENTS", {"letters": experiment})
+    monkeypatch.setattr(results_report, "PAGE", tmp_path / "RESULTS.md")
     monkeypatch.setattr(results_report, "RESULTS", tmp_path / "docs")
     (tmp_path / "RESULTS.md").write_text("Before.\n\n<!-- letters -->\n\n<!-- end -->\n\nAfter.\n")
     for row, values in kept.items():
         for seed, bits in enumerate(values):
-            save(tmp_path / "runs", row, seed, text_run(seed, bits, row == "A"))
+            save(tmp_path / "runs", row, seed, text_run(seed, bits))
     results_report.report(tmp_path / "runs")
     return tmp_path
 
 
-def save(output, row, seed, run):
-    folder = folder_of(output, "letters", row, seed)
+def save(output, row, seed, run, small=False):
+    folder = folder_of(output, "letters", row, seed, small)
     folder.mkdir(parents=True, exist_ok=True)
     outputs.save_json(folder / "results.json", run)
 
 
 def test_report(page):
     text = (page / "RESULTS.md").read_text()
-    row = "| A | 1,234 | 0.008 | 1.050 ± 0.071 | 1.150 ± 0.071 | 1.100, 1.200 | 0.5 / 0.25 | 12 |"
+    row = "| A | 1,234 | 0.008 | 1.050 ± 0.071 | 1.150 ± 0.071 | 1.100, 1.200 | 0.25, 0.025 | 12 |"
     assert text.startswith("Before.\n") and text.endswith("<!-- end -->\n\nAfter.\n")
     assert row in text
+    assert (
+        "\n\n![Title: bits per character of the validation text](docs/results/letters.png)\n\n"
+        in text
+    )
     assert (page / "docs" / "letters.png").stat().st_size > 10_000
     kept = json.loads((page / "docs" / "letters.json").read_text())
     assert [run["settings"]["seed"] for run in kept["B"]] == [0, 1]
@@ -162,23 +237,23 @@ def test_report(page):
 
 
 def test_a_page_without_marks(page):
-    (page / "RESULTS.md").write_text("<!-- letters -->")
+    (page / "RESULTS.md").write_text("<!-- letters -->\n<!-- others -->\n<!-- end -->")
     with pytest.raises(ValueError, match="must have <!-- letters --> once"):
         results_report.report(page / "runs")
 
 
 def test_check(page, capsys):
-    small = page / "small"
-    for row, bits in {"A": 2.0, "B": 2.1, "C": 1.9}.items():
-        save(small, row, 0, text_run(0, bits))
-    with pytest.raises(ValueError, match=r"letters: A - C: -0\.500 .* here \+0\.100"):
-        results_report.check(small)
-    assert "1 of 2 differences are as in RESULTS.md" in capsys.readouterr().out
-    save(small, "C", 0, text_run(0, 2.2))
-    results_report.check(small)
-    assert "2 of 2 differences are as in RESULTS.md" in capsys.readouterr().out
+    runs = page / "runs"
     with pytest.raises(ValueError, match="Nothing to compare"):
-        results_report.check(page / "nowhere")
+        results_report.check(runs)
+    for row, bits in {"A": 2.0, "B": 2.1, "C": 1.9}.items():
+        save(runs, row, 0, text_run(0, bits), small=True)
+    with pytest.raises(ValueError, match=r"letters: A - C: -0\.500 .* here \+0\.100"):
+        results_report.check(runs)
+    assert "1 of 2 differences are as in RESULTS.md" in capsys.readouterr().out
+    save(runs, "C", 0, text_run(0, 2.2), small=True)
+    results_report.check(runs)
+    assert "2 of 2 differences are as in RESULTS.md" in capsys.readouterr().out
 
 
 def test_standard_errors_of_one_seed():
@@ -188,6 +263,10 @@ def test_standard_errors_of_one_seed():
     assert difference == -2
     # 500 of 5,000 images are wrong within 21, 600 within 23.
     assert error == pytest.approx(100 * (0.1 * 0.9 / 5000 + 0.12 * 0.88 / 5000) ** 0.5)
+    # With more seeds it has both: of the seeds, and of the images that they share.
+    runs = [{"history": [{"val_error": error}]} for error in (10.0, 12.0)]
+    _, error = results_report.compare(images, runs, runs)
+    assert error == pytest.approx((2 * (2 / 2 + 100**2 * 0.11 * 0.89 / 5000)) ** 0.5)
     text = Text("Title", "ptb", "", {}, 1, 1, 1)
     runs = [{"history": [{"val_bits_per_character": bits}]} for bits in (1.0, 2.0)]
     assert results_report.compare(text, runs[:1], runs[1:]) == (-1, float("inf"))
@@ -201,10 +280,11 @@ def test_trainings(tmp_path, monkeypatch, capsys):
     (tmp_path / "text.txt").write_text("abcabcacb" * 200)
     row = "--cell hyper_lstm --units 4 --hyper-units 3 --embedding-dim 2"
     shared = "--batch-size 2 --sequence-length 10 --steps-per-epoch 4 --train-characters 100"
-    experiment = Text("T", str(tmp_path / "text.txt"), shared, {"A": row}, 2, 1, 1, seeds=(0, 1))
     started = []
     starts = {"A": lambda cell: started.append(cell.scale_kernel.assign(cell.scale_kernel * 0 + 1))}
-    experiment = Text(**{**vars(experiment), "starts": starts})
+    experiment = Text(
+        "T", str(tmp_path / "text.txt"), shared, {"A": row}, 2, 1, 1, starts, seeds=(0, 1)
+    )
     for place in (results, results_training):
         monkeypatch.setattr(place, "EXPERIMENTS", {"letters": experiment})
     monkeypatch.setattr(results_training, "RATES", (0.01,))
@@ -224,7 +304,8 @@ def test_trainings(tmp_path, monkeypatch, capsys):
     results.main(command)
     assert len(started) == trained
     (tmp_path / "letters.json").write_text(json.dumps({"A": found}))
-    results.main([*command[:-1], str(tmp_path / "small"), "--small"])
-    (small,) = (tmp_path / "small").rglob("results.json")
+    results.main([*command, "--small"])
+    (small,) = (tmp_path / "runs" / "small").rglob("results.json")
     assert len(json.loads(small.read_text())["history"]) == 1
-    assert sys.modules["results_training"] is results_training
+    with pytest.raises(ValueError, match="The first seed must have chosen a learning rate"):
+        results.main([*command[:-1], str(tmp_path / "others"), "--seeds", "1"])
