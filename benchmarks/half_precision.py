@@ -9,8 +9,8 @@ Every layer has fresh weights, another seed for each draw, and reads 16 random s
   About 1 where a cell forgets its errors.
 - growth: everything in float32, and noise of 1e-4 added to every state at every step; the change of
   h over the last 100 steps divided by that noise. What a cell does here to any small difference it
-  does to rounding errors, whatever its implementation. Where the change is as large as h itself, the
-  division says little: smaller noise ends up as large.
+  does to rounding errors, whatever its implementation. Where the change is as large as h itself,
+  the division says little: smaller noise ends up as large.
 
 Both are of numbers and not of time: other work on the machine does no harm.
 """

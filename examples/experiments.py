@@ -46,7 +46,7 @@ class Images:
 
     Args:
         title: of the figure.
-        script: `"mnist"` or `"cifar10"`.
+        data: `"mnist"` or `"cifar10"`, which is the script too.
         shared: options of all rows.
         rows: for each name the network, `"hyper"` or `"plain"`, and its options.
         small: options that `--small` adds.
@@ -54,7 +54,7 @@ class Images:
     """
 
     title: str
-    script: str
+    data: str
     shared: str
     rows: dict[str, tuple[str, str]]
     small: str
@@ -173,14 +173,14 @@ EXPERIMENTS = {
     ),
     "mnist": Images(
         title="MNIST",
-        script="mnist",
+        data="mnist",
         shared="",
         rows={"hyper": ("hyper", ""), "plain": ("plain", "")},
         small="--epochs 5",
     ),
     "cifar10": Images(
         title="CIFAR-10, 16-1",
-        script="cifar10",
+        data="cifar10",
         shared="--depth 16 --width 1 --steps 14040",
         rows={"hyper": ("hyper", ""), "plain": ("plain", "")},
         small="--steps 1053",
@@ -188,7 +188,7 @@ EXPERIMENTS = {
     ),
     "tiles": Images(
         title="CIFAR-10, 10-1: tiles and embeddings",
-        script="cifar10",
+        data="cifar10",
         shared="--depth 10 --width 1 --steps 7020",
         rows={
             f"tiles of {tile}, embedding of {dim}": (

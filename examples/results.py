@@ -100,6 +100,7 @@ def train(options: argparse.Namespace) -> None:
     if options.workers == 0:
         train_here(jobs, options)
         return
+    prepare_data({EXPERIMENTS[name].data for name, *_ in jobs})
     shares = queue.SimpleQueue()
     for n in range(options.workers):
         shares.put([str(core) for core in AVAILABLE[n :: options.workers]])
@@ -119,6 +120,18 @@ def train(options: argparse.Namespace) -> None:
     failed = dict.fromkeys(str(one.exception()) for one in trainings if one.exception())
     if failed:
         raise ValueError(" ".join(failed))
+
+
+def prepare_data(sources: set[str]) -> None:
+    """Downloads what is not there yet, before two trainings do that in one folder."""
+    import datasets
+    import image_datasets
+    from prepared_data import prepared_builder
+
+    hosts = {"tiny_shakespeare": datasets.TINY_SHAKESPEARE_HOST, **image_datasets.HOSTS}
+    for name in sources & set(hosts):
+        with prepared_builder(name, hosts[name], ""):
+            pass
 
 
 def train_here(jobs: list[tuple[str, str, int]], options: argparse.Namespace) -> None:

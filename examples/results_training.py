@@ -103,11 +103,11 @@ def singular_values(path: Path) -> dict:
 def train_images(name: str, row: str, seed: int, options: argparse.Namespace) -> dict:
     """Trains an image classifier."""
     experiment = EXPERIMENTS[name]
-    script = import_module(experiment.script)
+    script = import_module(experiment.data)
     network, own = experiment.rows[row]
     small = experiment.small if options.small else ""
     command = f"{experiment.shared} {own} {small} --resume".split()
-    data = image_datasets.load_images(experiment.script)
+    data = image_datasets.load_images(experiment.data)
     output = folder_of(options.output, name, row, seed, options.small)
     run = script.make_run(script.parse(command), data, network, seed, output / "run")
     run.fit()

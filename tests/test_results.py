@@ -28,7 +28,7 @@ def layer_of(experiment, row, vocabulary="abc"):
 def test_rows_about_images_are_options_of_the_examples():
     for experiment in EXPERIMENTS.values():
         if isinstance(experiment, Images):
-            script = {"mnist": mnist, "cifar10": cifar10}[experiment.script]
+            script = {"mnist": mnist, "cifar10": cifar10}[experiment.data]
             for network, own in experiment.rows.values():
                 script.parse(f"{experiment.shared} {own} {experiment.small}".split())
                 assert network in ("hyper", "plain")
@@ -102,7 +102,7 @@ def test_what_is_not_in_the_list(capsys):
 @pytest.fixture
 def processes(monkeypatch):
     """Stands in for the processes: records rows and seeds, and fails where `fails` says so."""
-    started = SimpleNamespace(jobs=[], fails=lambda row, number: False)
+    started = SimpleNamespace(jobs=[], data=[], fails=lambda row, number: False)
 
     class Process:
         def __init__(self, command, stdin, stdout, stderr):
@@ -120,6 +120,7 @@ def processes(monkeypatch):
             return int(started.fails(row, number))
 
     monkeypatch.setattr(results.subprocess, "Popen", Process)
+    monkeypatch.setattr(results, "prepare_data", started.data.append)
     return started
 
 
@@ -159,6 +160,7 @@ def test_images_need_no_first_seed(processes, tmp_path):
     with pytest.raises(ValueError, match=r"hyper.0.log\.txt says why"):
         results.main(["train", "mnist", "--row", "hyper", "--output", str(tmp_path)])
     assert sorted(number for _, _, number in processes.jobs) == [0, 1, 2]
+    assert processes.data == [{"mnist"}]
 
 
 def test_a_training_ends_with_the_process_that_started_it():
