@@ -154,4 +154,4 @@ def make_optimizer(network: str, scale: float):
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, " (it goes on with --resume)")

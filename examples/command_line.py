@@ -67,8 +67,10 @@ def tensorboard_option(parser: ArgumentParser) -> None:
     )
 
 
-def run(main: Callable[[], object]) -> None:
+def run(main: Callable[[], object], interrupted: str = "") -> None:
     """Calls `main`; what a user can put right becomes one line on stderr and exit code 2.
+
+    `interrupted` says after Ctrl-C how to go on.
 
     With `--traceback` on the command line, errors come as Python reports them.
     """
@@ -76,7 +78,7 @@ def run(main: Callable[[], object]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        sys.stderr.write(f"\n{script}: interrupted (training continues with --resume)\n")
+        sys.stderr.write(f"\n{script}: interrupted{interrupted}\n")
         sys.exit(130)
     except Exception as error:
         if "--traceback" in sys.argv or not _is_of_users(error):

@@ -105,7 +105,7 @@ def load_text(source: str, validation_share: float = 0.05) -> TextData:
     else:
         raise DataError(
             "`--data` must be 'python-stdlib', 'tiny_shakespeare' or the path of an existing text "
-            f"file or folder. Received: source={source!r}"
+            f"file or folder. Received: {source!r}"
         )
     if min(map(len, parts)) < 2:
         raise DataError(

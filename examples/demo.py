@@ -102,4 +102,4 @@ def print_comparison(results: dict[str, dict]) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, " (the same command goes on)")

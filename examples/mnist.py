@@ -136,4 +136,4 @@ def augmentation(schedule: str):
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, " (it goes on with --resume)")

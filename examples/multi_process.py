@@ -11,6 +11,7 @@ this on JAX: `pip install '.[examples,jax]'`.
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def parse(arguments):
 def main(arguments=None):
     options = parse(arguments)
     keras.distribution.initialize(options.address, options.processes, options.process)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # JAX waits for a checkpoint that never comes
     text = datasets.load_text(options.data)
     ids = datasets.encode(text.train, text.vocabulary)
     batches = batching.Windows(ids, options.batch_size, options.sequence_length, seed=0)

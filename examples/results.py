@@ -31,7 +31,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(prog="results.py", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     train = commands.add_parser("train", help="train what is missing")
-    report = commands.add_parser("report", help="write tables and figures")
+    report = commands.add_parser("report", help="write docs/results and RESULTS.md")
     check = commands.add_parser("check", help="compare a reduced version with RESULTS.md")
 
     # No choices: argparse would check the default of nothing against them.
@@ -200,4 +200,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, " (the same command goes on)")

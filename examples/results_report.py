@@ -44,6 +44,8 @@ def results_of(name: str, output: Path | None = None) -> dict[str, list[dict]]:
 
 def report(output: Path) -> None:
     """Adds the results in a folder to docs/results, and writes tables and figures."""
+    if not output.is_dir():
+        raise ValueError(f"`--output` must be the folder of trainings. Received: {output}")
     text = PAGE.read_text("utf-8")
     for name, experiment in EXPERIMENTS.items():
         table = results_of(name, output)

@@ -31,6 +31,17 @@ class TestCommandLine:
         with pytest.raises(type(error)):
             command_line.run(main)
 
+    @pytest.mark.parametrize("hint", ["", " (it goes on with --resume)"])
+    def test_interrupted(self, hint, capsys, monkeypatch):
+        def main():
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(sys, "argv", ["/a/b.py"])
+        with pytest.raises(SystemExit) as caught:
+            command_line.run(main, *filter(None, [hint]))
+        assert caught.value.code == 130
+        assert capsys.readouterr() == ("", f"\nb.py: interrupted{hint}\n")
+
     def test_defaults_are_in_the_help(self):
         parser = command_line.ArgumentParser(prog="p")
         parser.option("--share", float, 0.5, "of 100 %%")

@@ -231,8 +231,10 @@ def test_report(page):
     kept = json.loads((page / "docs" / "letters.json").read_text())
     assert [run["settings"]["seed"] for run in kept["B"]] == [0, 1]
     # From what is kept the same page is made, and a new training replaces the old one.
-    results_report.report(page / "nowhere")
+    results_report.report(page / "docs")
     assert (page / "RESULTS.md").read_text() == text
+    with pytest.raises(ValueError, match="`--output` must be the folder of trainings"):
+        results_report.report(page / "nowhere")
     save(page / "runs", "A", 1, text_run(1, 3.0))
     results_report.report(page / "runs")
     assert "| 2.000 ± 1.414 |" in (page / "RESULTS.md").read_text()
