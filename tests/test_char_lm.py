@@ -204,7 +204,7 @@ def test_a_killed_run_continues_as_if_it_had_not_been_killed(batching, text, tmp
     assert resumed.checkpoint.epoch == 2
     assert without_times(resumed.fit()) == without_times(run.fit())
     if batching == "streams":  # what follows does not depend on the batching
-        assert without_times(resumed.report()) == without_times(run.report())
+        assert without_times(resumed.score()) == without_times(run.score())
     with np.load(killed / "checkpoint.npz") as one, np.load(whole / "checkpoint.npz") as other:
         names = [name for name in one.files if name.startswith("variable_")]
         states = 4 if batching == "streams" else 0

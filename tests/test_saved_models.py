@@ -58,6 +58,9 @@ class SavedModels(unittest.TestCase):
     def test_mnist_hyper_cnn(self):
         self.check_images("mnist_hyper_cnn", "mnist_test.npz", 3)
 
+    def test_mnist_plain_cnn(self):
+        self.check_images("mnist_plain_cnn", "mnist_test.npz", 0)
+
     def test_python_stdlib_hyper_lstm(self):
         model, card = load("python_stdlib_hyper_lstm")
         text = (DATA / "python_stdlib_test.txt").read_text("utf-8")
