@@ -59,7 +59,7 @@ class SavedModels(unittest.TestCase):
         self.check_images("mnist_hyper_cnn", "mnist_test.npz", 3)
 
     def test_mnist_plain_cnn(self):
-        self.check_images("mnist_plain_cnn", "mnist_test.npz", 0)
+        self.check_images("mnist_plain_cnn", "mnist_test.npz", 1)
 
     def test_python_stdlib_hyper_lstm(self):
         model, card = load("python_stdlib_hyper_lstm")
