@@ -87,6 +87,9 @@ class CharLanguageModel(tf.test.TestCase):
         self.assertEqual(embedding.decode(embedding.encode("éab\n")), "éab\n")
         with self.assertRaisesRegex(ValueError, "vocabulary of 4. Received: unknown 'X', 'Y'$"):
             embedding.encode("bYXa")
+        for ids in ([4], [-1], [0.0], 0, [[0]], [[0], [0, 1]], ["", b"\x80"]):
+            with self.assertRaisesRegex(ValueError, "`ids` must be a sequence of integers from 0 "):
+                embedding.decode(ids)
 
     def test_every_cell_saves_with_its_vocabulary(self):
         for cell in CELLS:

@@ -92,7 +92,10 @@ class CharacterEmbedding(keras.Layer):
         Raises:
             ValueError: if `ids` are no positions in the vocabulary.
         """
-        numbers = np.asarray(ids)
+        try:
+            numbers = np.asarray(ids)
+        except (ValueError, TypeError):  # lists of several lengths, str and bytes side by side
+            numbers = np.array(None)
         known = numbers.size == 0 or numbers.dtype.kind in "iu"
         if (
             numbers.ndim != 1
