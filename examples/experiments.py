@@ -1,5 +1,6 @@
 """What RESULTS.md compares: experiments, and their rows as options of the other examples."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -202,6 +203,12 @@ EXPERIMENTS = {
         seeds=(0,),
     ),
 }
+
+
+def kept_results(name: str) -> dict[str, list[dict]]:
+    """Returns what docs/results has of an experiment: for each row the results of its seeds."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
 def folder_of(output: str | Path, name: str, row: str, seed: int, small: bool = False) -> Path:

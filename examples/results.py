@@ -1,7 +1,7 @@
 """The experiments of RESULTS.md, as a queue that goes on where it was stopped.
 
-    python examples/results.py train                       # all of them: many hours
-    python examples/results.py train symmetry --seeds 0    # some
+    python examples/results.py train                       # what docs/results does not have yet
+    python examples/results.py train mnist --again         # what it has too
     python examples/results.py report                      # tables and figures of what is there
     python examples/results.py train --small               # a reduced version of all, then
     python examples/results.py check                       # does it agree with RESULTS.md?
@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from command_line import ArgumentParser, count, run, seed
-from experiments import EXPERIMENTS, Images, folder_of
+from experiments import EXPERIMENTS, Images, folder_of, kept_results
 
 AVAILABLE = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
@@ -50,6 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         len(AVAILABLE) or 1,
         "trainings at a time, 1 with a GPU; 0: one by one in this process",
     )
+    train.add_argument("--again", action="store_true", help="also what docs/results has already")
     train.add_argument("--small", action="store_true", help="few steps, one seed")
     for command in (train, report, check):
         command.option("--output", str, "runs/results", "folder of the trainings")
@@ -91,6 +92,14 @@ def jobs_of(options: argparse.Namespace) -> list[tuple[str, str, int]]:
                 f"Received: {', '.join(map(repr, wanted))}"
             )
         jobs = [job for job in jobs if wanted is None or job[place] in wanted]
+    if not (options.again or options.small):
+        known = set()
+        for name in {job[0] for job in jobs}:
+            for row, runs in kept_results(name).items():
+                known |= {(name, row, run["settings"]["seed"]) for run in runs}
+        if known.intersection(jobs):
+            print(f"{len(known.intersection(jobs))} trainings are in docs/results (see --again)")
+        jobs = [job for job in jobs if job not in known]
     return sorted(jobs, key=lambda job: EXPERIMENTS[job[0]].seeds.index(job[2]))
 
 
@@ -169,7 +178,8 @@ def train_apart(
     folder.mkdir(parents=True, exist_ok=True)
     cores = shares.get()
     command = [sys.executable, __file__, "train", name, "--row", row, "--seeds", str(number)]
-    command += ["--output", options.output, "--ptb", options.ptb, *["--small"] * options.small]
+    command += ["--output", options.output, "--ptb", options.ptb]
+    command += ["--again"] * options.again + ["--small"] * options.small
     command += ["--workers", "0", "--end-with-stdin", "--cores", *cores]
     began = time.perf_counter()
     try:

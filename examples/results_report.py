@@ -6,14 +6,13 @@ of its seeds. `report` adds those of a folder of trainings, and puts tables betw
 """
 
 import itertools
-import json
 import math
 import re
 import statistics
 from pathlib import Path
 
 import outputs
-from experiments import EXPERIMENTS, RESULTS, Images, Text, folder_of
+from experiments import EXPERIMENTS, RESULTS, Images, Text, folder_of, kept_results
 from matplotlib.figure import Figure
 
 PAGE = RESULTS.parent.parent / "RESULTS.md"
@@ -29,9 +28,7 @@ COLOURS = "#000000 #E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7".spli
 
 def results_of(name: str, output: Path | None = None) -> dict[str, list[dict]]:
     """Returns the results of an experiment by row, seeds in order: those kept, and a folder's."""
-    path = RESULTS / f"{name}.json"
-    kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    table = {}
+    kept, table = kept_results(name), {}
     for row in EXPERIMENTS[name].rows:
         runs = {run["settings"]["seed"]: run for run in kept.get(row, [])}
         for seed in EXPERIMENTS[name].seeds if output else ():

@@ -1,7 +1,6 @@
 """One training of the experiments of RESULTS.md: the work behind `results.py train`."""
 
 import argparse
-import json
 from importlib import import_module
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import keras
 import learning_rates
 import numpy as np
 import outputs
-from experiments import EXPERIMENTS, RATES, RESULTS, Text, folder_of
+from experiments import EXPERIMENTS, RATES, Text, folder_of, kept_results
 
 
 def train(name: str, row: str, seed: int, options: argparse.Namespace) -> None:
@@ -49,13 +48,12 @@ def train_text(name: str, row: str, seed: int, options: argparse.Namespace) -> d
 
     choice = {}
     if options.small:
-        rate, epochs = chosen_rate(RESULTS / f"{name}.json", row), experiment.small
+        rate, epochs = chosen_rate(name, row, options.output), experiment.small
     elif seed == experiment.seeds[0]:
         rate, bits, _ = learning_rates.choose(make_run, RATES, experiment.short)
         choice, epochs = {"short_runs": bits}, experiment.epochs
     else:
-        first = folder_of(options.output, name, row, experiment.seeds[0]) / "results.json"
-        rate, epochs = chosen_rate(first), experiment.epochs
+        rate, epochs = chosen_rate(name, row, options.output), experiment.epochs
     run = make_run(rate, epochs)
     diverged = False
     try:
@@ -74,20 +72,21 @@ def train_text(name: str, row: str, seed: int, options: argparse.Namespace) -> d
     return results
 
 
-def chosen_rate(path: Path, row: str | None = None) -> float:
-    """Returns the learning rate of the first training of a row, from the results of one or all.
+def chosen_rate(name: str, row: str, output: str) -> float:
+    """Returns the learning rate of the first training of a row, here or in docs/results.
 
     Raises:
         ValueError: if that is not done.
     """
-    try:
-        results = json.loads(path.read_text("utf-8"))
-        first = results if row is None else results[row][0]
-    except (OSError, KeyError) as error:
+    folder = folder_of(output, name, row, EXPERIMENTS[name].seeds[0])
+    found = [outputs.read_results(folder), *kept_results(name).get(row, ())]
+    rates = [results["settings"]["learning_rate"] for results in found if results]
+    if not rates:
         raise ValueError(
-            f"The first seed must have chosen a learning rate. Received: {path} ({error!r})"
-        ) from error
-    return first["settings"]["learning_rate"]
+            "The first seed must have chosen a learning rate. "
+            f"Received: {name}, {row}, with results neither in docs/results nor in {folder}"
+        )
+    return rates[0]
 
 
 def singular_values(path: Path) -> dict:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import char_lm_options
 import char_lm_training
 import cifar10
+import experiments
 import mnist
 import numpy as np
 import outputs
@@ -14,6 +15,16 @@ import pytest
 import results
 import results_report
 from experiments import EXPERIMENTS, Images, Text, folder_of
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path, monkeypatch):
+    """An empty docs/results."""
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    for place in (experiments, results_report):
+        monkeypatch.setattr(place, "RESULTS", folder)
+    return folder
 
 
 def layer_of(experiment, row, vocabulary="abc"):
@@ -74,6 +85,22 @@ def test_first_seeds_come_first():
     assert [job[2] for job in jobs] == [0] * (rows + 2) + [1] * rows + [2] * rows
     options = results.parse(["train", "ptb", "--row", "LSTM", "--seeds", "1", "2"])
     assert results.jobs_of(options) == [("ptb", "LSTM", 1), ("ptb", "LSTM", 2)]
+
+
+def test_what_is_kept_is_not_trained_again(kept, capsys):
+    (kept / "ptb.json").write_text(json.dumps({"LSTM": [text_run(0, 1.0), text_run(2, 1.0)]}))
+    command = ["train", "ptb", "--row", "LSTM", "--row", "HyperLSTM"]
+    jobs = results.jobs_of(results.parse(command))
+    assert jobs == [
+        ("ptb", "HyperLSTM", 0),
+        ("ptb", "LSTM", 1),
+        ("ptb", "HyperLSTM", 1),
+        ("ptb", "HyperLSTM", 2),
+    ]
+    assert capsys.readouterr().out == "2 trainings are in docs/results (see --again)\n"
+    assert len(results.jobs_of(results.parse([*command, "--again"]))) == 6
+    assert len(results.jobs_of(results.parse([*command, "--small"]))) == 2
+    assert capsys.readouterr().out == ""
 
 
 def test_without_penn_treebank(tmp_path, capsys):
@@ -155,6 +182,15 @@ def test_failures_are_told_in_the_end(processes, tmp_path):
         results.main(command)
 
 
+def test_again_reaches_the_processes(kept, processes, tmp_path):
+    (kept / "mnist.json").write_text(json.dumps({"plain": [text_run(n, 1.0) for n in range(3)]}))
+    command = ["train", "mnist", "--row", "plain", "--output", str(tmp_path)]
+    results.main(command)
+    assert processes.jobs == []
+    results.main([*command, "--again"])
+    assert sorted(processes.jobs) == [("mnist", "plain", n) for n in range(3)]
+
+
 def test_images_need_no_first_seed(processes, tmp_path):
     processes.fails = lambda row, number: number == 0
     with pytest.raises(ValueError, match=r"hyper.0.log\.txt says why"):
@@ -195,17 +231,15 @@ def text_run(seed, bits):
 
 
 @pytest.fixture
-def page(tmp_path, monkeypatch):
+def page(tmp_path, kept, monkeypatch):
     """A RESULTS.md, and what it knows: rows A and B differ by 0.5, B and C by nothing."""
-    kept = {"A": [1.0, 1.1], "B": [1.5, 1.6], "C": [1.5, 1.6]}
-    rows = dict.fromkeys(kept, "")
+    found = {"A": [1.0, 1.1], "B": [1.5, 1.6], "C": [1.5, 1.6]}
+    rows = dict.fromkeys(found, "")
     experiment = Text("Title", "ptb", "", rows, 2, 1, 1, seeds=(0, 1), singular_values=True)
-    (tmp_path / "docs").mkdir()
     monkeypatch.setattr(results_report, "EXPERIMENTS", {"letters": experiment})
     monkeypatch.setattr(results_report, "PAGE", tmp_path / "RESULTS.md")
-    monkeypatch.setattr(results_report, "RESULTS", tmp_path / "docs")
     (tmp_path / "RESULTS.md").write_text("Before.\n\n<!-- letters -->\n\n<!-- end -->\n\nAfter.\n")
-    for row, values in kept.items():
+    for row, values in found.items():
         for seed, bits in enumerate(values):
             save(tmp_path / "runs", row, seed, text_run(seed, bits))
     results_report.report(tmp_path / "runs")
@@ -227,11 +261,11 @@ def test_report(page):
         "\n\n![Title: bits per character of the validation text](docs/results/letters.png)\n\n"
         in text
     )
-    assert (page / "docs" / "letters.png").stat().st_size > 10_000
-    kept = json.loads((page / "docs" / "letters.json").read_text())
+    assert (page / "kept" / "letters.png").stat().st_size > 10_000
+    kept = json.loads((page / "kept" / "letters.json").read_text())
     assert [run["settings"]["seed"] for run in kept["B"]] == [0, 1]
     # From what is kept the same page is made, and a new training replaces the old one.
-    results_report.report(page / "docs")
+    results_report.report(page / "kept")
     assert (page / "RESULTS.md").read_text() == text
     with pytest.raises(ValueError, match="`--output` must be the folder of trainings"):
         results_report.report(page / "nowhere")
@@ -277,7 +311,7 @@ def test_standard_errors_of_one_seed():
 
 
 @pytest.mark.slow
-def test_trainings(tmp_path, monkeypatch, capsys):
+def test_trainings(tmp_path, kept, monkeypatch, capsys):
     """The first seed chooses a learning rate, the second takes it; nothing is trained twice."""
     import results_training
 
@@ -292,7 +326,6 @@ def test_trainings(tmp_path, monkeypatch, capsys):
     for place in (results, results_training):
         monkeypatch.setattr(place, "EXPERIMENTS", {"letters": experiment})
     monkeypatch.setattr(results_training, "RATES", (0.01,))
-    monkeypatch.setattr(results_training, "RESULTS", tmp_path)
     command = ["train", "letters", "--workers", "0", "--output", str(tmp_path / "runs")]
     results.main(command)
     found = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("results.json"))]
@@ -307,9 +340,14 @@ def test_trainings(tmp_path, monkeypatch, capsys):
     trained = len(started)
     results.main(command)
     assert len(started) == trained
-    (tmp_path / "letters.json").write_text(json.dumps({"A": found}))
+    (kept / "letters.json").write_text(json.dumps({"A": found[:1]}))
+    others = [*command[:-1], str(tmp_path / "others")]
+    results.main(others)  # the second seed, at the learning rate of the first that is kept
+    (second,) = (tmp_path / "others").rglob("results.json")
+    assert json.loads(second.read_text())["settings"] == found[1]["settings"]
     results.main([*command, "--small"])
     (small,) = (tmp_path / "runs" / "small").rglob("results.json")
     assert len(json.loads(small.read_text())["history"]) == 1
     with pytest.raises(ValueError, match="The first seed must have chosen a learning rate"):
-        results.main([*command[:-1], str(tmp_path / "others"), "--seeds", "1"])
+        (kept / "letters.json").unlink()
+        results.main([*command[:-1], str(tmp_path / "nowhere"), "--seeds", "1"])
