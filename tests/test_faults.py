@@ -45,16 +45,18 @@ TRAININGS = {
 def kill_at_a_random_moment(process, checkpoint, rng, start_up):
     """Kills during start-up, or so soon after the next checkpoints that it may hit the writing."""
     written = int(rng.integers(0, 3)) if start_up else 1
-    moment = rng.uniform(0, 0.5) if written else rng.uniform(0, start_up)
-    before = mtime(checkpoint)
-    while written and process.poll() is None:
-        time.sleep(0.002)
-        if mtime(checkpoint) != before:
-            before, written = mtime(checkpoint), written - 1
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(moment)
+    for _ in range(written):
+        wait_for_checkpoint(process, checkpoint)
+    wait_for_checkpoint(process, checkpoint, rng.uniform(0, 0.5 if written else start_up))
     process.kill()
     assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
+
+
+def wait_for_checkpoint(process, checkpoint, seconds=math.inf):
+    """Waits until the next checkpoint is written, the process has ended or so long."""
+    before, end = mtime(checkpoint), time.perf_counter() + seconds
+    while mtime(checkpoint) == before and process.poll() is None and time.perf_counter() < end:
+        time.sleep(0.002)
 
 
 def mtime(path):
