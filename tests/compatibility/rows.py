@@ -197,10 +197,25 @@ ROWS = [
 ]
 
 
-def rows(*kinds):
-    """Runs a test for every row, or for those of some kinds."""
-    chosen = [row for row in ROWS if not kinds or row.kind in kinds]
-    return pytest.mark.parametrize("row", chosen, ids=lambda row: row.name)
+def rows(*kinds, quick=None, without=()):
+    """Runs a test for every row, or for those of some kinds.
+
+    Args:
+        quick: names of the rows for which it is not a slow test. Default: all.
+        without: names of rows for which there is nothing to test.
+    """
+    return pytest.mark.parametrize(
+        "row",
+        [
+            pytest.param(row, id=row.name, marks=slow_unless(quick is None or row.name in quick))
+            for row in ROWS
+            if (not kinds or row.kind in kinds) and row.name not in without
+        ],
+    )
+
+
+def slow_unless(quick):
+    return () if quick else pytest.mark.slow
 
 
 def for_rows(*names):

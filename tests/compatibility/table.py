@@ -56,33 +56,42 @@ TESTS = {
 
 
 def table() -> str:
-    """Returns it in Markdown: `yes` where a test runs for all rows of a column, `some` for some."""
+    """Returns it in Markdown.
+
+    It says `yes` where a test runs for all rows of a column, `slow` if only `make test-slow` runs
+    some of them, `some` where it is there for some.
+    """
     lines = [
         ("", *(f"`{name}`" if name.isalnum() else name for name in COLUMNS), "test"),
         ["---"] * (len(COLUMNS) + 2),
     ]
     for behaviour, test in TESTS.items():
-        names = names_of_rows(test)
-        cells = [yes_or_no(set(column), names) for column in COLUMNS.values()]
+        quick, slow = names_of_rows(test)
+        cells = [yes_or_no(set(column), quick, slow) for column in COLUMNS.values()]
         lines.append((behaviour, *cells, f"`{test.__name__}`"))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def names_of_rows(test) -> set[str]:
-    """Returns the names of the rows for which a test runs."""
-    if names := getattr(test, "names_of_rows", None):
-        return set(names)
-    for mark in test.pytestmark:
-        if mark.name == "parametrize" and mark.args[0].split(",")[0] == "row":
-            values = mark.args[1]
-            return {(one[0] if isinstance(one, tuple) else one).name for one in values}
-    raise ValueError(f"{test.__name__} says nothing of the rows for which it runs")
+def names_of_rows(test) -> tuple[set[str], set[str]]:
+    """Returns the names of the rows for which a test is quick, and of those where it is slow."""
+    names = set(getattr(test, "names_of_rows", ())), set()
+    for mark in getattr(test, "pytestmark", ()):
+        if mark.name == "parametrize" and mark.args[0].split(",")[0] in ("row", "names"):
+            for one in mark.args[1]:
+                value = getattr(one, "values", one if isinstance(one, tuple) else (one,))[0]
+                slow = any(mark.name == "slow" for mark in getattr(one, "marks", ()))
+                names[slow].update([value.name] if hasattr(value, "name") else value)
+    if not any(names):
+        raise ValueError(f"{test.__name__} says nothing of the rows for which it runs")
+    return names
 
 
-def yes_or_no(column: set[str], names: set[str]) -> str:
-    if column <= names:
+def yes_or_no(column: set[str], quick: set[str], slow: set[str]) -> str:
+    if column <= quick:
         return "yes"
-    return "some" if column & names else ""
+    if column <= quick | slow:
+        return "slow"
+    return "some" if column & quick | column & slow else ""
 
 
 if __name__ == "__main__":

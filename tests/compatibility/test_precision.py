@@ -6,7 +6,7 @@ import pytest
 from backends import BACKEND, QUICK
 from keras import ops
 from random_weights import randomize
-from rows import row_of, rows, rows_named
+from rows import ROWS, row_of, rows, rows_named, slow_unless
 from test_recurrent_life import WAYS, states_for
 
 from keras_hypernets import HyperLSTM
@@ -86,10 +86,25 @@ def results_of(layer, x, states=None, training=False):
     return [ops.convert_to_numpy(ops.cast(result, "float32")) for result in found]
 
 
+QUICK_IN_HALF = {"HyperLSTM": "mixed_float16", "LayerNormLSTM": "mixed_bfloat16"}
 IN_HALF = pytest.mark.parametrize(
     "row, dtype",
-    [(row_of("HyperLSTM"), "mixed_float16"), (row_of("LayerNormLSTM"), "mixed_bfloat16")],
+    [(row_of(name), dtype) for name, dtype in QUICK_IN_HALF.items()],
     ids=["HyperLSTM-float16", "LayerNormLSTM-bfloat16"],
+)
+EVERY_IN_HALF = pytest.mark.parametrize(
+    "row, dtype",
+    [
+        pytest.param(
+            row,
+            dtype,
+            id=f"{row.name}-{dtype.removeprefix('mixed_')}",
+            marks=slow_unless(QUICK_IN_HALF.get(row.name) == dtype),
+        )
+        for row in ROWS
+        if row.kind == "sequence"
+        for dtype in ("mixed_float16", "mixed_bfloat16")
+    ],
 )
 # On PyTorch it is the same loop, and a slow one.
 TRAINING = [False] if BACKEND == "torch" else [False, True]
@@ -151,7 +166,7 @@ def check_1000_steps(wide, layer, training):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@IN_HALF
+@EVERY_IN_HALF
 def test_options_in_half_precision(row, dtype, way):
     """Masks, states, directions: as in float32, but for its digits."""
     options, x = dict(WAYS[way]), row.x(3)
@@ -172,7 +187,7 @@ def test_options_in_half_precision(row, dtype, way):
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras loses the states there, its LSTM's as well")
-@IN_HALF
+@EVERY_IN_HALF
 def test_stateful_in_half_precision(row, dtype):
     x = row.x()
     whole = row.layer(dtype=dtype)
@@ -187,7 +202,7 @@ def test_stateful_in_half_precision(row, dtype):
         np.testing.assert_allclose(ops.convert_to_numpy(output), expected, 0.02, 0.02)
 
 
-@rows_named("LayerNormLSTM", "two HyperDense of one generator")
+@rows(quick=("LayerNormLSTM", "two HyperDense of one generator"))
 def test_training_in_float16(row):
     """With the scaled loss that Keras chooses by itself."""
     keras.config.set_dtype_policy("mixed_float16")

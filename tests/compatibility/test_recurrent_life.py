@@ -6,7 +6,7 @@ import pytest
 from backends import gradients
 from keras import ops
 from random_weights import randomize
-from rows import for_rows, row_of, rows, rows_named
+from rows import ROWS, for_rows, row_of, rows
 
 MASK = np.array([[1, 1, 1, 0, 0], [0, 0, 1, 1, 1], [1, 0, 1, 1, 0]], bool)
 WAYS = {
@@ -18,6 +18,7 @@ WAYS = {
     "masked, with zeros": {"mask": MASK, "zero_output_for_mask": True},
     "masked, unrolled": {"mask": MASK, "unroll": True},
 }
+SEQUENCES = {row.name for row in ROWS if row.kind == "sequence"}
 
 
 class Loop(keras.Layer):
@@ -95,7 +96,7 @@ def test_outputs_and_states(row, way):
     )
 
 
-@rows("sequence")
+@rows("cell", "sequence", quick=SEQUENCES)
 def test_one_step_of_one_row(row):
     x = row.x(1)[:, :1]
     loop = loop_of(row, x.shape)
@@ -103,7 +104,7 @@ def test_one_step_of_one_row(row):
     assert_close(with_weights(row.layer(), loop, x.shape)(x), outputs[:, 0])
 
 
-@rows("sequence")
+@rows("cell", "sequence", quick=SEQUENCES)
 def test_gradients(row):
     """In training, for inputs, initial states and weights, with masked steps."""
     x = row.x(3)[:, :3]
@@ -116,7 +117,7 @@ def test_gradients(row):
     assert_close(found, expected, 1e-4)
 
 
-@rows("sequence")
+@rows("cell", "sequence", quick=SEQUENCES)
 def test_stateful(row):
     x = row.x(3)
     loop = loop_of(row, x.shape)
@@ -129,7 +130,7 @@ def test_stateful(row):
     assert_close(layer(x[:, 2:]), whole)
 
 
-@rows("sequence")
+@rows("cell", "sequence", quick=SEQUENCES)
 def test_padding_in_a_stack(row):
     """The mask of an embedding reaches the second layer; padding on either side changes nothing."""
     ids = keras.Input((None,), dtype="int32")
@@ -162,7 +163,7 @@ def test_both_directions_from_their_config(row):
     assert [w.shape for w in again.weights] == [w.shape for w in both.weights]
 
 
-@rows_named("HyperLSTM", "LSTMCell")
+@rows("cell", "sequence", quick=("HyperLSTM", "LSTMCell"))
 def test_both_directions(row):
     x = row.x()
     options = {"return_sequences": True, "return_state": True, "unroll": True}
@@ -190,7 +191,8 @@ def test_both_directions(row):
     assert_close(found[0], forward[:, 2:])
 
 
-@rows_named("HyperLSTM", "HyperConv2D", "CharacterEmbedding")
+# A bank's kernels do not depend on its input.
+@rows(quick=("HyperLSTM", "HyperConv2D", "CharacterEmbedding"), without=("KernelBank",))
 def test_time_distributed(row):
     layer = row.layer()
     x = row.x(6).reshape(2, 3, *row.shape)
@@ -200,7 +202,7 @@ def test_time_distributed(row):
     assert_close(outer(x), ops.stack([layer(x[:, t]) for t in range(3)], 1))
 
 
-STACK = ("HyperLSTMCell", "HyperGRUCell, full", "LSTMCell")
+STACK = [row.name for row in ROWS if row.kind == "cell"]
 
 
 @for_rows(*STACK)
@@ -221,7 +223,7 @@ def test_stacked_cells(tmp_path):
     assert_close(keras.models.load_model(tmp_path / "model.keras")(x), y[:, -1])
 
 
-@rows_named("HyperLSTM", "LSTMCell")
+@rows("cell", "sequence", quick=("HyperLSTM", "LSTMCell"))
 def test_batches_and_lengths_that_change(row):
     """`predict` with a last batch that is smaller, then with another number of steps."""
     inputs = keras.Input((None, 3))
