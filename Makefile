@@ -18,7 +18,8 @@ demo: $(VENV)/installed
 # pdoc imports the package, and TensorFlow starts a command meanwhile.
 docs: $(VENV)/installed
 	PDOC_ALLOW_EXEC=1 TF_CPP_MIN_LOG_LEVEL=3 \
-		$(BIN)/pdoc --docformat google --output-directory build/docs keras_hypernets
+		$(BIN)/pdoc --docformat google --template-directory docs/pdoc \
+		--output-directory build/docs keras_hypernets
 
 # PTB is the folder of Penn Treebank's three files, which cannot be downloaded freely.
 results-small: $(VENV)/installed

@@ -110,7 +110,7 @@ EXPERIMENTS = {
             "layer-norm HyperLSTM, full weights": "--cell hyper_lstm --units 80 --hyper-units 32 "
             "--embedding-dim 4 --cell-option weight_generation=full",
         },
-        epochs=8,
+        epochs=6,
         short=1,
         small=1,
     ),
@@ -190,7 +190,7 @@ EXPERIMENTS = {
     "tiles": Images(
         title="CIFAR-10, 10-1: tiles and embeddings",
         data="cifar10",
-        shared="--depth 10 --width 1 --steps 7020",
+        shared="--depth 10 --width 1 --steps 3510",
         rows={
             f"tiles of {tile}, embedding of {dim}": (
                 "hyper",
