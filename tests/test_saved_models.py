@@ -61,6 +61,9 @@ class SavedModels(unittest.TestCase):
     def test_mnist_plain_cnn(self):
         self.check_images("mnist_plain_cnn", "mnist_test.npz", 1)
 
+    def test_cifar10_hyper_resnet(self):
+        self.check_images("cifar10_hyper_resnet", "cifar10_test.npz", 27)
+
     def test_python_stdlib_hyper_lstm(self):
         model, card = load("python_stdlib_hyper_lstm")
         text = (DATA / "python_stdlib_test.txt").read_text("utf-8")
