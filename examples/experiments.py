@@ -1,10 +1,14 @@
-"""What RESULTS.md compares: experiments, and their rows as options of the other examples."""
+"""What RESULTS.md compares: experiments, and their rows as options of the other examples.
 
-import json
+What docs/results has of a row counts as done. Whoever changes a row here deletes it there.
+"""
+
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import outputs
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 RATES = (0.004, 0.008, 0.016)  # and twice the highest while that is the best
@@ -207,8 +211,7 @@ EXPERIMENTS = {
 
 def kept_results(name: str) -> dict[str, list[dict]]:
     """Returns what docs/results has of an experiment: for each row the results of its seeds."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return outputs.read_results(RESULTS, f"{name}.json") or {}
 
 
 def folder_of(output: str | Path, name: str, row: str, seed: int, small: bool = False) -> Path:

@@ -38,13 +38,13 @@ def save_json(path: Path, value: object) -> None:
         unfinished.write_text(f"{text}\n", "utf-8")
 
 
-def read_results(folder: Path) -> dict | None:
+def read_results(folder: Path, name: str = "results.json") -> dict | None:
     """Returns the results of a run, or None if it has none yet.
 
     Raises:
         ValueError: if there is a file that is not whole.
     """
-    path = folder / "results.json"
+    path = folder / name
     if not path.exists():
         return None
     try:

@@ -36,6 +36,12 @@ def results_of(name: str, output: Path | None = None) -> dict[str, list[dict]]:
             runs |= {seed: found} if found else {}
         if runs:
             table[row] = [runs[seed] for seed in sorted(runs)]
+            rates = {run["settings"].get("learning_rate") for run in table[row]}
+            if len(rates) > 1:
+                raise ValueError(
+                    "All seeds of a row must have the learning rate that the first has chosen. "
+                    f"Received: {name}, {row}, with {', '.join(map(str, rates))} (see --again)"
+                )
     return table
 
 

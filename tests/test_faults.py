@@ -43,11 +43,16 @@ TRAININGS = {
 
 
 def kill_at_a_random_moment(process, checkpoint, rng, start_up):
-    """Kills during start-up, or so soon after the next checkpoints that it may hit the writing."""
+    """Kills during start-up, or between two checkpoints, maybe while the second is written."""
     written = int(rng.integers(0, 3)) if start_up else 1
-    for _ in range(written):
+    if not written:
+        wait_for_checkpoint(process, checkpoint, rng.uniform(0, start_up))
+    else:
+        for _ in range(written):
+            wait_for_checkpoint(process, checkpoint)
+        began = time.perf_counter()
         wait_for_checkpoint(process, checkpoint)
-    wait_for_checkpoint(process, checkpoint, rng.uniform(0, 0.5 if written else start_up))
+        time.sleep(rng.uniform(0, time.perf_counter() - began))
     process.kill()
     assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
 

@@ -141,10 +141,9 @@ def processes(monkeypatch):
         __enter__ = __exit__ = lambda self, *_: self
 
         def wait(self):
-            options = self.options
-            (name,), (row,), (number,) = options.experiments, options.row, options.seeds
-            started.jobs.append((name, row, number))
-            return int(started.fails(row, number))
+            (job,) = results.jobs_of(self.options)  # what the process finds to do
+            started.jobs.append(job)
+            return int(started.fails(*job[1:]))
 
     monkeypatch.setattr(results.subprocess, "Popen", Process)
     monkeypatch.setattr(results, "prepare_data", started.data.append)
@@ -274,6 +273,20 @@ def test_report(page):
     assert "| 2.000 ± 1.414 |" in (page / "RESULTS.md").read_text()
 
 
+def test_seeds_of_different_learning_rates(page):
+    run = text_run(0, 1.0)
+    run["settings"]["learning_rate"] = 0.016
+    save(page / "runs", "A", 0, run)
+    with pytest.raises(ValueError, match=r"letters, A, with 0\.0\d+, 0\.0\d+ \(see --again\)"):
+        results_report.report(page / "runs")
+
+
+def test_kept_results_that_are_damaged(kept, tmp_path):
+    (kept / "ptb.json").write_text("{")
+    with pytest.raises(ValueError, match=r"must be as they were written.*ptb\.json"):
+        results.main(["train", "ptb", "--output", str(tmp_path)])
+
+
 def test_a_page_without_marks(page):
     (page / "RESULTS.md").write_text("<!-- letters -->\n<!-- others -->\n<!-- end -->")
     with pytest.raises(ValueError, match="must have <!-- letters --> once"):
@@ -345,8 +358,9 @@ def test_trainings(tmp_path, kept, monkeypatch, capsys):
     results.main(others)  # the second seed, at the learning rate of the first that is kept
     (second,) = (tmp_path / "others").rglob("results.json")
     assert json.loads(second.read_text())["settings"] == found[1]["settings"]
-    results.main([*command, "--small"])
-    (small,) = (tmp_path / "runs" / "small").rglob("results.json")
+    # And so does the reduced version, on a machine that has trained nothing.
+    results.main([*command[:-1], str(tmp_path / "new"), "--small"])
+    (small,) = (tmp_path / "new" / "small").rglob("results.json")
     assert len(json.loads(small.read_text())["history"]) == 1
     with pytest.raises(ValueError, match="The first seed must have chosen a learning rate"):
         (kept / "letters.json").unlink()

@@ -160,9 +160,11 @@ class GatedCell(keras.Layer):
 
     @property
     def linear(self):
+        """The linear maps of a step, `{pre_activation: {source: kernel}}`."""
         raise NotImplementedError(f"{type(self).__name__} must define the property `linear`.")
 
     def tail(self, pre, state, small, noise):
+        """The rest of a step after the sums `pre`: returns the output and the new states."""
         raise NotImplementedError(f"{type(self).__name__} must define `tail`.")
 
     @property

@@ -87,7 +87,7 @@ def names_of_rows(test) -> tuple[set[str], set[str]]:
 
 
 def yes_or_no(column: set[str], quick: set[str], slow: set[str]) -> str:
-    if column <= quick:
+    if column <= quick - slow:
         return "yes"
     if column <= quick | slow:
         return "slow"
