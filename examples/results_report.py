@@ -94,7 +94,7 @@ def text_table(table: dict[str, list[dict]], singular_values: bool) -> list[list
         cells = [row, f"{runs[0]['parameters']:,}", str(runs[0]["settings"]["learning_rate"])]
         cells += [spread(bits["validation"], 3), spread(bits["test"], 3)]
         cells += [", ".join(f"{value:.3f}" for value in bits["test"])]
-        cells += [ratios(runs)] * singular_values
+        cells += [ratios(runs)] if singular_values else []
         rows.append(cells + costs(runs))
     return rows
 

@@ -273,6 +273,13 @@ def test_report(page):
     assert "| 2.000 ± 1.414 |" in (page / "RESULTS.md").read_text()
 
 
+def test_text_without_singular_values():
+    run = text_run(0, 1.0)
+    del run["singular_values"]  # a cell without scale maps
+    head, row = results_report.text_table({"A": [run]}, singular_values=False)
+    assert len(head) == len(row) and not any("σ" in name for name in head)
+
+
 def test_seeds_of_different_learning_rates(page):
     run = text_run(0, 1.0)
     run["settings"]["learning_rate"] = 0.016
