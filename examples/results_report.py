@@ -21,8 +21,10 @@ VALIDATION_IMAGES = 5_000  # of MNIST and CIFAR-10
 # The point of Student's t that equal rows stay below in 95 %, with three seeds each (4 degrees of
 # freedom); with many seeds it would be two.
 STANDARD_ERRORS = 2.78
-# Okabe and Ito's colours, safe for all eyes.
+NO_RANK = 1e-4  # of the largest singular value: what is below adds nothing to the rank
 Y_LABELS = ("validation error, %", "bits per character of the validation text")
+SPECTRUM_TITLE = "Singular values of the scale maps after training"
+# Okabe and Ito's colours, safe for all eyes.
 COLOURS = "#000000 #E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7".split()
 
 
@@ -60,10 +62,14 @@ def report(output: Path) -> None:
             f"| {' | '.join(cells)} |" for cells in (rows[0], ["---"] * len(rows[0]), *rows[1:])
         ]
         lines += ["", f"![{experiment.title}: {Y_LABELS[is_text]}](docs/results/{name}.png)"]
-        text = between_marks(text, name, "\n".join(lines))
         outputs.save_json(RESULTS / f"{name}.json", table)
         with outputs.replacing(RESULTS / f"{name}.png") as unfinished:
             draw(experiment, table).savefig(unfinished)
+        if is_text and experiment.singular_values:
+            with outputs.replacing(RESULTS / f"{name}_singular_values.png") as unfinished:
+                draw_singular_values(table).savefig(unfinished)
+            lines += ["", f"![{SPECTRUM_TITLE}](docs/results/{name}_singular_values.png)"]
+        text = between_marks(text, name, "\n".join(lines))
         done = sum(map(len, table.values()))
         print(f"{name}: {done} of {len(experiment.rows) * len(experiment.seeds)} trainings")
     with outputs.replacing(PAGE) as unfinished:
@@ -87,14 +93,14 @@ def between_marks(text: str, name: str, lines: str) -> str:
 def text_table(table: dict[str, list[dict]], singular_values: bool) -> list[list[str]]:
     """Returns the rows of a table of language models, headings first."""
     head = ["", "weights", "learning rate", "validation", "test", "of each seed"]
-    head += ["σ2/σ1 of x, of h"] * singular_values + ["ms per step", "minutes"]
+    head += ["rank of x, of h", "σ2/σ1 of x, of h"] * singular_values + ["ms per step", "minutes"]
     rows = [head]
     for row, runs in table.items():
         bits = {part: [run["bits_per_character"][part] for run in runs] for part in PARTS}
         cells = [row, f"{runs[0]['parameters']:,}", str(runs[0]["settings"]["learning_rate"])]
         cells += [spread(bits["validation"], 3), spread(bits["test"], 3)]
         cells += [", ".join(f"{value:.3f}" for value in bits["test"])]
-        cells += [ratios(runs)] if singular_values else []
+        cells += ranks_and_ratios(runs) if singular_values else []
         rows.append(cells + costs(runs))
     return rows
 
@@ -118,19 +124,27 @@ def spread(values: list[float], digits: int) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def ratios(runs: list[dict]) -> str:
-    """Returns the second singular value of the scale maps, relative to the first.
+def relative_singular_values(runs: list[dict], path: int) -> list[list[list[float]]]:
+    """Returns those of the scale maps of x (path 0) or h (1), of each seed, gate by gate."""
+    return [
+        [[value / values[0] for value in values] for values in run["singular_values"][path]]
+        for run in runs
+    ]
 
-    For the paths x and h each that of the gate where it is least, mean over the seeds.
+
+def ranks_and_ratios(runs: list[dict]) -> list[str]:
+    """Returns the ranks of the scale maps of x and h, and their second singular values.
+
+    Each is that of the gate where it is least, the mean over the seeds for singular values.
     """
-    of_paths = []
+    ranks, ratios = [], []
     for path in (0, 1):
-        maps = [[gate[:2] for gate in run["singular_values"][path]] for run in runs]
-        if len(maps[0][0]) < 2:  # embeddings of one number
-            return "-"
-        least = (min(second / first for first, second in gates) for gates in maps)
-        of_paths.append(f"{statistics.mean(least):.2g}")
-    return ", ".join(of_paths)
+        values = relative_singular_values(runs, path)
+        ranks.append(min(sum(v > NO_RANK for v in gate) for gates in values for gate in gates))
+        if len(values[0][0]) > 1:  # not embeddings of one number
+            second = statistics.mean(min(gate[1] for gate in gates) for gates in values)
+            ratios.append(f"{second:.2g}" if second > NO_RANK else "0")
+    return [", ".join(map(str, ranks)), ", ".join(ratios) or "-"]
 
 
 def costs(runs: list[dict]) -> list[str]:
@@ -160,6 +174,26 @@ def draw(experiment: Text | Images, table: dict[str, list[dict]]) -> Figure:
     axes.set_title(experiment.title)
     axes.grid(alpha=0.3)
     axes.legend()
+    return figure
+
+
+def draw_singular_values(table: dict[str, list[dict]]) -> Figure:
+    """Draws the spectrum of the scale maps of x and of h: medians over gates and seeds."""
+    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    figure.suptitle(SPECTRUM_TITLE)
+    for path, axes in enumerate(figure.subplots(1, 2, sharey=True)):
+        for number, (row, runs) in enumerate(table.items()):
+            gates = [gate for gates in relative_singular_values(runs, path) for gate in gates]
+            medians = [statistics.median(values) for values in zip(*gates, strict=True)]
+            medians = [max(value, NO_RANK) for value in medians]
+            style, colour = ("-", "--", ":")[number % 3], COLOURS[number % 8]
+            places = range(1, len(medians) + 1)
+            axes.plot(places, medians, style, color=colour, marker=".", lw=1, label=row)
+        axes.set_yscale("log")
+        axes.set_xlabel(f"number of the singular value, path {'xh'[path]}")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel(f"relative to the first, {NO_RANK:g} and less as {NO_RANK:g}")
+    figure.axes[1].legend()
     return figure
 
 

@@ -253,14 +253,18 @@ def save(output, row, seed, run, small=False):
 
 def test_report(page):
     text = (page / "RESULTS.md").read_text()
-    row = "| A | 1,234 | 0.008 | 1.050 ± 0.071 | 1.150 ± 0.071 | 1.100, 1.200 | 0.25, 0.025 | 12 |"
+    row = (
+        "| A | 1,234 | 0.008 | 1.050 ± 0.071 | 1.150 ± 0.071 | 1.100, 1.200 | 2, 2 | 0.25, 0.025 |"
+    )
     assert text.startswith("Before.\n") and text.endswith("<!-- end -->\n\nAfter.\n")
     assert row in text
     assert (
         "\n\n![Title: bits per character of the validation text](docs/results/letters.png)\n\n"
         in text
     )
-    assert (page / "kept" / "letters.png").stat().st_size > 10_000
+    assert "after training](docs/results/letters_singular_values.png)\n" in text
+    for figure in ("letters.png", "letters_singular_values.png"):
+        assert (page / "kept" / figure).stat().st_size > 10_000
     kept = json.loads((page / "kept" / "letters.json").read_text())
     assert [run["settings"]["seed"] for run in kept["B"]] == [0, 1]
     # From what is kept the same page is made, and a new training replaces the old one.
@@ -271,6 +275,14 @@ def test_report(page):
     save(page / "runs", "A", 1, text_run(1, 3.0))
     results_report.report(page / "runs")
     assert "| 2.000 ± 1.414 |" in (page / "RESULTS.md").read_text()
+
+
+def test_scale_maps_of_little_rank():
+    run = text_run(0, 1.0)
+    run["singular_values"] = [[[2.0, 1e-16], [4.0, 1.0]], [[4.0, 1.0], [2.0, 1.0]]]
+    assert results_report.ranks_and_ratios([run]) == ["1, 2", "0, 0.25"]
+    run["singular_values"] = [[[2.0], [4.0]], [[4.0], [2.0]]]  # embeddings of one number
+    assert results_report.ranks_and_ratios([run]) == ["1, 1", "-"]
 
 
 def test_text_without_singular_values():
