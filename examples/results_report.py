@@ -14,6 +14,7 @@ from pathlib import Path
 import outputs
 from experiments import EXPERIMENTS, RESULTS, Images, Text, folder_of, kept_results
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 PAGE = RESULTS.parent.parent / "RESULTS.md"
 PARTS = ("validation", "test")
@@ -187,13 +188,15 @@ def draw_singular_values(table: dict[str, list[dict]]) -> Figure:
             medians = [statistics.median(values) for values in zip(*gates, strict=True)]
             medians = [max(value, NO_RANK) for value in medians]
             style, colour = ("-", "--", ":")[number % 3], COLOURS[number % 8]
-            places = range(1, len(medians) + 1)
-            axes.plot(places, medians, style, color=colour, marker=".", lw=1, label=row)
+            if len(medians) > 1:  # not embeddings of one number
+                places = range(1, len(medians) + 1)
+                axes.plot(places, medians, style, color=colour, marker=".", lw=1, label=row)
         axes.set_yscale("log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(f"number of the singular value, path {'xh'[path]}")
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel(f"relative to the first, {NO_RANK:g} and less as {NO_RANK:g}")
-    figure.axes[1].legend()
+    figure.axes[0].set_ylabel(f"relative to the first; {NO_RANK:g} or less: at {NO_RANK:g}")
+    figure.axes[0].legend(loc="center right")
     return figure
 
 
