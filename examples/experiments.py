@@ -196,12 +196,15 @@ EXPERIMENTS = {
         data="cifar10",
         shared="--depth 10 --width 1 --steps 3510",
         rows={
-            f"tiles of {tile}, embedding of {dim}": (
-                "hyper",
-                f"--tile-size {tile} --embedding-dim {dim}",
-            )
-            for tile in (16, 8)
-            for dim in (4, 16, 64)
+            **{
+                f"tiles of {tile}, embedding of {dim}": (
+                    "hyper",
+                    f"--tile-size {tile} --embedding-dim {dim}",
+                )
+                for tile in (16, 8)
+                for dim in (4, 16, 64)
+            },
+            "plain": ("plain", ""),
         },
         small="--steps 702",
         seeds=(0,),
