@@ -114,7 +114,7 @@ EXPERIMENTS = {
             "layer-norm HyperLSTM, full weights": "--cell hyper_lstm --units 80 --hyper-units 32 "
             "--embedding-dim 4 --cell-option weight_generation=full",
         },
-        epochs=6,
+        epochs=11,
         short=1,
         small=1,
     ),
