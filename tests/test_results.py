@@ -326,20 +326,38 @@ def test_check(page, capsys):
     assert "2 of 2 differences are as in RESULTS.md" in capsys.readouterr().out
 
 
-def test_standard_errors_of_one_seed():
+def test_standard_errors():
     images = Images("Title", "mnist", "", {}, "")
     runs = [{"history": [{"val_error": error}]} for error in (10.0, 12.0)]
-    difference, error = results_report.compare(images, runs[:1], runs[1:])
+    table = {"A": runs[:1], "B": runs[1:]}
+    difference, error = results_report.compare(images, "A", "B", table)
     assert difference == -2
     # 500 of 5,000 images are wrong within 21, 600 within 23.
     assert error == pytest.approx(100 * (0.1 * 0.9 / 5000 + 0.12 * 0.88 / 5000) ** 0.5)
     # With more seeds it has both: of the seeds, and of the images that they share.
-    runs = [{"history": [{"val_error": error}]} for error in (10.0, 12.0)]
-    _, error = results_report.compare(images, runs, runs)
+    _, error = results_report.compare(images, "A", "B", {"A": runs, "B": runs})
     assert error == pytest.approx((2 * (2 / 2 + 100**2 * 0.11 * 0.89 / 5000)) ** 0.5)
+
     text = Text("Title", "ptb", "", {}, 1, 1, 1)
-    runs = [{"history": [{"val_bits_per_character": bits}]} for bits in (1.0, 2.0)]
-    assert results_report.compare(text, runs[:1], runs[1:]) == (-1, float("inf"))
+    runs = [{"history": [{"val_bits_per_character": bits}]} for bits in (1.0, 2.0, 3.0, 4.0)]
+    table = {"A": runs[:1], "B": runs[1:2]}
+    assert results_report.compare(text, "A", "B", table) == (-1, float("inf"))
+    # The variance is that within all rows of the table: 2 / 1 and 2 / 2 of three values.
+    table = {"A": [runs[0], runs[2]], "B": runs[1:]}
+    difference, error = results_report.compare(text, "A", "B", table)
+    assert difference == -1
+    assert error == pytest.approx((4 / 3 * (1 / 2 + 1 / 3)) ** 0.5)
+
+
+def test_what_is_chance():
+    runs = [text_run(0, 1.0), text_run(1, 2.0)]
+    runs[1]["bits_per_character"]["test"] = 1.1
+    # Each row has a variance of a half; the test's is zero.
+    assert results_report.chance({"A": runs, "B": runs}) == (
+        f"Means that differ by less than {2.78 * 0.5**0.5:.3f} (validation) or 0.000 (test) "
+        "may be equal."
+    )
+    assert results_report.chance({"A": runs[:1], "B": runs[1:]}).startswith("With one seed no row")
 
 
 @pytest.mark.slow
