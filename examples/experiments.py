@@ -113,10 +113,12 @@ EXPERIMENTS = {
             "layer-norm HyperLSTM": LN_HYPER_LSTM,
             "layer-norm HyperLSTM, full weights": "--cell hyper_lstm --units 80 --hyper-units 32 "
             "--embedding-dim 4 --cell-option weight_generation=full",
+            "HyperLSTM, 191 units": LN_HYPER_LSTM.replace("160", "191") + " --no-layer-norm",
+            "layer-norm HyperLSTM, 190 units": LN_HYPER_LSTM.replace("160", "190"),
         },
         epochs=11,
         short=1,
-        small=1,
+        small=4,
     ),
     "tiny_shakespeare": Text(
         title="tiny_shakespeare",
@@ -151,7 +153,7 @@ EXPERIMENTS = {
         },
         epochs=8,
         short=2,
-        small=2,
+        small=3,
         starts={
             "larger deviation, 16": with_larger_deviation,
             "random scale maps, 16": with_random_scale_maps,
@@ -170,7 +172,7 @@ EXPERIMENTS = {
         },
         epochs=8,
         short=2,
-        small=2,
+        small=3,
         starts={
             "epsilon 1e-3, forget bias before": with_forget_bias_before_layer_norm,
             "epsilon 1e-5, forget bias before": with_forget_bias_before_layer_norm,

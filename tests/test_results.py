@@ -74,8 +74,20 @@ def test_starts():
 def test_rows_about_text_have_as_many_weights(name, characters):
     vocabulary = "".join(map(chr, range(300, 300 + characters)))
     experiment = EXPERIMENTS[name]
-    weights = [layer_of(experiment, row, vocabulary)[0].count_params() for row in experiment.rows]
+    weights = [
+        layer_of(experiment, row, vocabulary)[0].count_params()
+        for row in experiment.rows
+        if not row.endswith(" units")
+    ]
     assert max(weights) < 1.01 * min(weights)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "layer-norm LSTM"])
+def test_rows_about_text_have_as_many_units(kind):
+    rows = EXPERIMENTS["ptb"].rows
+    (hyper,) = [row for row in rows if row.startswith(kind.replace("LSTM", "HyperLSTM, 19"))]
+    units = [layer_of(EXPERIMENTS["ptb"], row)[1].cell.units for row in (kind, hyper)]
+    assert units == [int(hyper.split()[-2])] * 2
 
 
 def test_first_seeds_come_first():
