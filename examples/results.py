@@ -21,7 +21,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from command_line import ArgumentParser, count, run, seed
-from experiments import EXPERIMENTS, Images, folder_of, kept_results
+from experiments import EXPERIMENTS, Text, folder_of, kept_results
 
 AVAILABLE = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
@@ -114,14 +114,14 @@ def train(options: argparse.Namespace) -> None:
     for n in range(options.workers):
         shares.put([str(core) for core in AVAILABLE[n :: options.workers]])
     trainings = []
-    first = {}  # of each row about text, which chooses the learning rate of the others
+    first = {}  # of each row that has to choose its learning rate
     with ThreadPoolExecutor(options.workers) as pool:
         try:
             for name, row, number in jobs:
-                after = None if isinstance(EXPERIMENTS[name], Images) else first.get((name, row))
-                arguments = name, row, number, options, shares, after
+                arguments = name, row, number, options, shares, first.get((name, row))
                 trainings.append(pool.submit(train_apart, *arguments))
-                first.setdefault((name, row), trainings[-1])
+                if isinstance(EXPERIMENTS[name], Text) and EXPERIMENTS[name].rate is None:
+                    first.setdefault((name, row), trainings[-1])
             pool.shutdown()
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)

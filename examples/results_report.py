@@ -19,8 +19,8 @@ from matplotlib.ticker import MaxNLocator
 PAGE = RESULTS.parent.parent / "RESULTS.md"
 PARTS = ("validation", "test")
 VALIDATION_IMAGES = 5_000  # of MNIST and CIFAR-10
-# The point of Student's t that equal rows stay below in 95 %, with 4 degrees of freedom (two rows
-# of three seeds, which is the least there is); with many it would be two.
+# The point of Student's t that equal rows stay below in 95 %, with three seeds each (4 degrees of
+# freedom); with many seeds it would be two.
 STANDARD_ERRORS = 2.78
 NO_RANK = 1e-4  # of the largest singular value: what is below adds nothing to the rank
 Y_LABELS = ("validation error, %", "bits per character of the validation text")
@@ -62,7 +62,6 @@ def report(output: Path) -> None:
         lines = [
             f"| {' | '.join(cells)} |" for cells in (rows[0], ["---"] * len(rows[0]), *rows[1:])
         ]
-        lines += ["", chance(table)] if is_text else []
         lines += ["", f"![{experiment.title}: {Y_LABELS[is_text]}](docs/results/{name}.png)"]
         outputs.save_json(RESULTS / f"{name}.json", table)
         with outputs.replacing(RESULTS / f"{name}.png") as unfinished:
@@ -124,28 +123,6 @@ def spread(values: list[float], digits: int) -> str:
     """Returns the mean, and the standard deviation if there is more than one value."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
-
-
-def chance(table: dict[str, list[dict]]) -> str:
-    """Returns a sentence that says which differences of language models are chance."""
-    seeds = statistics.mean(map(len, table.values()))
-    limits = []
-    for part in PARTS:
-        values = [[run["bits_per_character"][part] for run in runs] for runs in table.values()]
-        limits.append(STANDARD_ERRORS * math.sqrt(2 * pooled_variance(values) / seeds))
-    if math.inf in limits:
-        return "With one seed no row can be called better than another."
-    return (
-        f"Means that differ by less than {limits[0]:.3f} (validation) or {limits[1]:.3f} (test) "
-        "may be equal."
-    )
-
-
-def pooled_variance(groups: list[list[float]]) -> float:
-    """Returns the variance within groups, which all have the same; infinite for single values."""
-    squares = sum((value - statistics.mean(values)) ** 2 for values in groups for value in values)
-    freedom = sum(len(values) - 1 for values in groups)
-    return squares / freedom if freedom else math.inf
 
 
 def relative_singular_values(runs: list[dict], path: int) -> list[list[list[float]]]:
@@ -237,7 +214,7 @@ def check(output: Path) -> None:
             if found:
                 small[row] = best_of(experiment, found)
         for one, other in itertools.combinations(small, 2):
-            difference, error = compare(experiment, one, other, kept)
+            difference, error = compare(experiment, kept[one], kept[other])
             if abs(difference) <= STANDARD_ERRORS * error:
                 continue
             now = small[one] - small[other]
@@ -259,16 +236,16 @@ def best_of(experiment: Text | Images, run: dict) -> float:
     return min(record[experiment.validation] for record in run["history"])
 
 
-def compare(experiment: Text | Images, one: str, other: str, table: dict) -> tuple[float, float]:
-    """Returns by how much two rows of a table differ in validation, and its standard error."""
-    values = {row: [best_of(experiment, run) for run in runs] for row, runs in table.items()}
-    of_seeds = pooled_variance(list(values.values()))
-    if isinstance(experiment, Images) and math.isinf(of_seeds):
-        of_seeds = 0.0  # not known
+def compare(experiment: Text | Images, one: list[dict], other: list[dict]) -> tuple[float, float]:
+    """Returns by how much two rows differ in validation, and the standard error of that."""
     means, variance = [], 0.0
-    for row in (one, other):
-        means.append(statistics.mean(values[row]))
-        variance += of_seeds / len(values[row])
+    for runs in (one, other):
+        values = [best_of(experiment, run) for run in runs]
+        means.append(statistics.mean(values))
+        if len(values) > 1:
+            variance += statistics.variance(values) / len(values)
+        elif isinstance(experiment, Text):
+            variance = math.inf
         if isinstance(experiment, Images):  # that of counting wrong ones among so many
             share = means[-1] / 100
             variance += 100**2 * share * (1 - share) / VALIDATION_IMAGES

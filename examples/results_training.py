@@ -47,14 +47,14 @@ def train_text(name: str, row: str, seed: int, options: argparse.Namespace) -> d
         return run
 
     choice = {}
-    if options.small:
-        rate, epochs = chosen_rate(name, row, options.output), experiment.small
-    elif seed == experiment.seeds[0]:
-        rate, bits, _ = learning_rates.choose(make_run, RATES, experiment.short)
-        choice, epochs = {"short_runs": bits}, experiment.epochs
+    if experiment.rate:
+        rate = experiment.rate
+    elif options.small or seed != experiment.seeds[0]:
+        rate = chosen_rate(name, row, options.output)
     else:
-        rate, epochs = chosen_rate(name, row, options.output), experiment.epochs
-    run = make_run(rate, epochs)
+        rate, bits, _ = learning_rates.choose(make_run, RATES, experiment.short)
+        choice = {"short_runs": bits}
+    run = make_run(rate, experiment.small if options.small else experiment.epochs)
     diverged = False
     try:
         run.fit()

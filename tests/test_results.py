@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -82,12 +83,13 @@ def test_rows_about_text_have_as_many_weights(name, characters):
     assert max(weights) < 1.01 * min(weights)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "layer-norm LSTM"])
-def test_rows_about_text_have_as_many_units(kind):
-    rows = EXPERIMENTS["ptb"].rows
-    (hyper,) = [row for row in rows if row.startswith(kind.replace("LSTM", "HyperLSTM, 19"))]
-    units = [layer_of(EXPERIMENTS["ptb"], row)[1].cell.units for row in (kind, hyper)]
-    assert units == [int(hyper.split()[-2])] * 2
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("LSTM", "HyperLSTM, 191 units"), ("layer-norm LSTM", "layer-norm HyperLSTM, 190 units")],
+)
+def test_rows_about_text_have_as_many_units(one, other):
+    units = [layer_of(EXPERIMENTS["ptb"], row)[1].cell.units for row in (one, other)]
+    assert units[0] == units[1]
 
 
 def test_first_seeds_come_first():
@@ -202,12 +204,13 @@ def test_again_reaches_the_processes(kept, processes, tmp_path):
     assert sorted(processes.jobs) == [("mnist", "plain", n) for n in range(3)]
 
 
-def test_images_need_no_first_seed(processes, tmp_path):
+@pytest.mark.parametrize(("name", "row"), [("mnist", "hyper"), ("symmetry", "default, 16")])
+def test_where_no_first_seed_is_needed(name, row, processes, tmp_path):
     processes.fails = lambda row, number: number == 0
-    with pytest.raises(ValueError, match=r"hyper.0.log\.txt says why"):
-        results.main(["train", "mnist", "--row", "hyper", "--output", str(tmp_path)])
+    with pytest.raises(ValueError, match=r"0.log\.txt says why"):
+        results.main(["train", name, "--row", row, "--output", str(tmp_path)])
     assert sorted(number for _, _, number in processes.jobs) == [0, 1, 2]
-    assert processes.data == [{"mnist"}]
+    assert processes.data == [{EXPERIMENTS[name].data}]
 
 
 def test_a_training_ends_with_the_process_that_started_it():
@@ -338,38 +341,20 @@ def test_check(page, capsys):
     assert "2 of 2 differences are as in RESULTS.md" in capsys.readouterr().out
 
 
-def test_standard_errors():
+def test_standard_errors_of_one_seed():
     images = Images("Title", "mnist", "", {}, "")
     runs = [{"history": [{"val_error": error}]} for error in (10.0, 12.0)]
-    table = {"A": runs[:1], "B": runs[1:]}
-    difference, error = results_report.compare(images, "A", "B", table)
+    difference, error = results_report.compare(images, runs[:1], runs[1:])
     assert difference == -2
     # 500 of 5,000 images are wrong within 21, 600 within 23.
     assert error == pytest.approx(100 * (0.1 * 0.9 / 5000 + 0.12 * 0.88 / 5000) ** 0.5)
     # With more seeds it has both: of the seeds, and of the images that they share.
-    _, error = results_report.compare(images, "A", "B", {"A": runs, "B": runs})
+    runs = [{"history": [{"val_error": error}]} for error in (10.0, 12.0)]
+    _, error = results_report.compare(images, runs, runs)
     assert error == pytest.approx((2 * (2 / 2 + 100**2 * 0.11 * 0.89 / 5000)) ** 0.5)
-
     text = Text("Title", "ptb", "", {}, 1, 1, 1)
-    runs = [{"history": [{"val_bits_per_character": bits}]} for bits in (1.0, 2.0, 3.0, 4.0)]
-    table = {"A": runs[:1], "B": runs[1:2]}
-    assert results_report.compare(text, "A", "B", table) == (-1, float("inf"))
-    # The variance is that within all rows of the table: 2 / 1 and 2 / 2 of three values.
-    table = {"A": [runs[0], runs[2]], "B": runs[1:]}
-    difference, error = results_report.compare(text, "A", "B", table)
-    assert difference == -1
-    assert error == pytest.approx((4 / 3 * (1 / 2 + 1 / 3)) ** 0.5)
-
-
-def test_what_is_chance():
-    runs = [text_run(0, 1.0), text_run(1, 2.0)]
-    runs[1]["bits_per_character"]["test"] = 1.1
-    # Each row has a variance of a half; the test's is zero.
-    assert results_report.chance({"A": runs, "B": runs}) == (
-        f"Means that differ by less than {2.78 * 0.5**0.5:.3f} (validation) or 0.000 (test) "
-        "may be equal."
-    )
-    assert results_report.chance({"A": runs[:1], "B": runs[1:]}).startswith("With one seed no row")
+    runs = [{"history": [{"val_bits_per_character": bits}]} for bits in (1.0, 2.0)]
+    assert results_report.compare(text, runs[:1], runs[1:]) == (-1, float("inf"))
 
 
 @pytest.mark.slow
@@ -383,7 +368,7 @@ def test_trainings(tmp_path, kept, monkeypatch, capsys):
     started = []
     starts = {"A": lambda cell: started.append(cell.scale_kernel.assign(cell.scale_kernel * 0 + 1))}
     experiment = Text(
-        "T", str(tmp_path / "text.txt"), shared, {"A": row}, 2, 1, 1, starts, seeds=(0, 1)
+        "T", str(tmp_path / "text.txt"), shared, {"A": row}, 2, 1, starts=starts, seeds=(0, 1)
     )
     for place in (results, results_training):
         monkeypatch.setattr(place, "EXPERIMENTS", {"letters": experiment})
@@ -411,6 +396,13 @@ def test_trainings(tmp_path, kept, monkeypatch, capsys):
     results.main([*command[:-1], str(tmp_path / "new"), "--small"])
     (small,) = (tmp_path / "new" / "small").rglob("results.json")
     assert len(json.loads(small.read_text())["history"]) == 1
+    (kept / "letters.json").unlink()
     with pytest.raises(ValueError, match="The first seed must have chosen a learning rate"):
-        (kept / "letters.json").unlink()
         results.main([*command[:-1], str(tmp_path / "nowhere"), "--seeds", "1"])
+    # Where the rate is given, none is chosen.
+    given = dataclasses.replace(experiment, rate=0.03)
+    monkeypatch.setattr(results_training, "EXPERIMENTS", {"letters": given})
+    results.main([*command[:-1], str(tmp_path / "given")])
+    for path in (tmp_path / "given").rglob("results.json"):
+        run = json.loads(path.read_text())
+        assert run["settings"]["learning_rate"] == 0.03 and "short_runs" not in run
