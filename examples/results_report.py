@@ -93,7 +93,7 @@ def between_marks(text: str, name: str, lines: str) -> str:
 
 def text_table(table: dict[str, list[dict]], singular_values: bool) -> list[list[str]]:
     """Returns the rows of a table of language models, headings first."""
-    head = ["", "weights", "learning rate", "validation", "test", "of each seed"]
+    head = ["", "weights", "learning rate", "validation", "test", "test of each seed"]
     head += ["rank of x, of h", "σ2/σ1 of x, of h"] * singular_values + ["ms per step", "minutes"]
     rows = [head]
     for row, runs in table.items():
