@@ -117,8 +117,6 @@ EXPERIMENTS = {
             "layer-norm HyperLSTM": LN_HYPER_LSTM,
             "layer-norm HyperLSTM, full weights": "--cell hyper_lstm --units 80 --hyper-units 32 "
             "--embedding-dim 4 --cell-option weight_generation=full",
-            "HyperLSTM, 191 units": HYPER_LSTM.format(191) + " --no-layer-norm",
-            "layer-norm HyperLSTM, 190 units": HYPER_LSTM.format(190),
         },
         epochs=11,
         small=4,
