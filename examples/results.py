@@ -51,7 +51,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "trainings at a time, 1 with a GPU; 0: one by one in this process",
     )
     train.add_argument("--again", action="store_true", help="also what docs/results has already")
-    train.add_argument("--small", action="store_true", help="few steps, one seed")
+    train.add_argument("--small", action="store_true", help="few steps, few seeds")
     for command in (train, report, check):
         command.option("--output", str, "runs/results", "folder of the trainings")
         command.add_argument("--traceback", action="store_true", help="show where an error arose")
@@ -81,8 +81,9 @@ def jobs_of(options: argparse.Namespace) -> list[tuple[str, str, int]]:
     """Returns experiment, row and seed of each training: first those of the first seeds."""
     jobs = []
     for name in experiments_of(options):
-        seeds = EXPERIMENTS[name].seeds[: 1 if options.small else None]
-        jobs += [(name, row, number) for number in seeds for row in EXPERIMENTS[name].rows]
+        experiment = EXPERIMENTS[name]
+        seeds = experiment.small_seeds if options.small else experiment.seeds
+        jobs += [(name, row, number) for number in seeds for row in experiment.rows]
     for argument, place in (("row", 1), ("seeds", 2)):
         wanted = getattr(options, argument)
         known = {job[place] for job in jobs}
@@ -153,6 +154,10 @@ def train_here(jobs: list[tuple[str, str, int]], options: argparse.Namespace) ->
 
     for job in jobs:
         results_training.train(*job, options)
+    if options.end_with_stdin:
+        # At once: on one core TensorFlow can wait half a minute for a thread of tf.data to end.
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def end_with_stdin() -> None:

@@ -204,31 +204,43 @@ def check(output: Path) -> None:
     """Compares a reduced version with what is kept, in what differs by more than chance.
 
     Raises:
-        ValueError: if two rows differ the other way round, or there is nothing to compare.
+        ValueError: if two rows differ the other way round, by more than chance with as many seeds,
+            or there is nothing to compare.
     """
-    agree, differ = 0, []
+    agree, unclear, opposite = 0, 0, []
     for name, experiment in EXPERIMENTS.items():
-        kept, small = results_of(name), {}
-        for row in kept:
-            found = outputs.read_results(folder_of(output, name, row, experiment.seeds[0], True))
-            if found:
-                small[row] = best_of(experiment, found)
-        for one, other in itertools.combinations(small, 2):
+        kept = results_of(name)
+        small = {row: small_results(output, name, row) for row in kept}
+        for one, other in itertools.combinations([row for row in small if small[row]], 2):
             difference, error = compare(experiment, kept[one], kept[other])
             if abs(difference) <= STANDARD_ERRORS * error:
                 continue
-            now = small[one] - small[other]
-            agrees = now * difference > 0
-            agree += agrees
+            now, _ = compare(experiment, small[one], small[other])
+            seeds = min(len(small[one]), len(small[other]))
+            _, chance = compare(experiment, kept[one], kept[other], seeds)
             line = (
                 f"{name}: {one} - {other}: {difference:+.3f} (standard error {error:.3f}), "
                 f"here {now:+.3f}"
             )
-            print(line if agrees else f"{line}: THE OTHER WAY ROUND")
-            differ += [] if agrees else [line]
-    print(f"{agree} of {agree + len(differ)} differences are as in RESULTS.md")
-    if differ or not agree:
-        raise ValueError("; ".join(differ) or f"Nothing to compare in {output}.")
+            if now * difference > 0:
+                agree += 1
+            elif abs(now) <= STANDARD_ERRORS * chance:
+                unclear += 1
+                line += f": of {seeds} seeds that may be chance"
+            else:
+                opposite.append(line)
+                line += ": THE OTHER WAY ROUND"
+            print(line)
+    differences = agree + unclear + len(opposite)
+    print(f"{agree} of {differences} differences are as in RESULTS.md, {unclear} may be chance")
+    if opposite or not differences:
+        raise ValueError("; ".join(opposite) or f"Nothing to compare in {output}.")
+
+
+def small_results(output: Path, name: str, row: str) -> list[dict]:
+    """Returns the results that a reduced version has of a row."""
+    folders = (folder_of(output, name, row, seed, True) for seed in EXPERIMENTS[name].small_seeds)
+    return [run for folder in folders if (run := outputs.read_results(folder))]
 
 
 def best_of(experiment: Text | Images, run: dict) -> float:
@@ -236,14 +248,23 @@ def best_of(experiment: Text | Images, run: dict) -> float:
     return min(record[experiment.validation] for record in run["history"])
 
 
-def compare(experiment: Text | Images, one: list[dict], other: list[dict]) -> tuple[float, float]:
-    """Returns by how much two rows differ in validation, and the standard error of that."""
+def compare(
+    experiment: Text | Images, one: list[dict], other: list[dict], seeds: int | None = None
+) -> tuple[float, float]:
+    """Returns by how much two rows differ in validation, and the standard error of that.
+
+    Args:
+        experiment: whose rows they are.
+        one: results of a row.
+        other: those of the other.
+        seeds: the error is that of so many (default: of those that there are).
+    """
     means, variance = [], 0.0
     for runs in (one, other):
         values = [best_of(experiment, run) for run in runs]
         means.append(statistics.mean(values))
         if len(values) > 1:
-            variance += statistics.variance(values) / len(values)
+            variance += statistics.variance(values) / (seeds or len(values))
         elif isinstance(experiment, Text):
             variance = math.inf
         if isinstance(experiment, Images):  # that of counting wrong ones among so many

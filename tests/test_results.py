@@ -108,7 +108,8 @@ def test_without_penn_treebank(tmp_path, capsys):
     command = ["train", "--small", "--ptb", str(tmp_path)]
     jobs = results.jobs_of(results.parse(command))
     assert {name for name, _, _ in jobs} == set(EXPERIMENTS)
-    assert {number for _, _, number in jobs} == {0}
+    assert {number for name, _, number in jobs if name != "symmetry"} == {0}
+    assert {number for name, _, number in jobs if name == "symmetry"} == {0, 1, 2}
     assert capsys.readouterr().out == ""
     jobs = results.jobs_of(results.parse([*command[:-1], str(tmp_path / "nowhere")]))
     assert {name for name, _, _ in jobs} == {*EXPERIMENTS} - {"ptb"}
@@ -318,14 +319,33 @@ def test_check(page, capsys):
     runs = page / "runs"
     with pytest.raises(ValueError, match="Nothing to compare"):
         results_report.check(runs)
-    for row, bits in {"A": 2.0, "B": 2.1, "C": 1.9}.items():
+    for row, bits in {"A": 2.0, "B": 2.1, "C": 1.5}.items():
         save(runs, row, 0, text_run(0, bits), small=True)
-    with pytest.raises(ValueError, match=r"letters: A - C: -0\.500 .* here \+0\.100"):
+    with pytest.raises(ValueError, match=r"letters: A - C: -0\.500 .* here \+0\.500"):
         results_report.check(runs)
-    assert "1 of 2 differences are as in RESULTS.md" in capsys.readouterr().out
+    assert "1 of 2 differences are as in RESULTS.md, 0 may be" in capsys.readouterr().out
+    save(runs, "C", 0, text_run(0, 1.9), small=True)  # 0.1 is what single seeds differ by
+    results_report.check(runs)
+    output = capsys.readouterr().out
+    assert "here +0.100: of 1 seeds that may be chance" in output
+    assert "1 of 2 differences are as in RESULTS.md, 1 may be" in output
     save(runs, "C", 0, text_run(0, 2.2), small=True)
     results_report.check(runs)
-    assert "2 of 2 differences are as in RESULTS.md" in capsys.readouterr().out
+    assert "2 of 2 differences are as in RESULTS.md, 0 may be" in capsys.readouterr().out
+
+
+def test_check_of_several_seeds(page, monkeypatch, capsys):
+    (experiment,) = results_report.EXPERIMENTS.values()
+    several = dataclasses.replace(experiment, small_seeds=(0, 1))
+    monkeypatch.setattr(results_report, "EXPERIMENTS", {"letters": several})
+    monkeypatch.setattr(results, "EXPERIMENTS", {"letters": several})
+    jobs = results.jobs_of(results.parse(["train", "--small"]))
+    assert [job[1:] for job in jobs] == [(row, seed) for seed in (0, 1) for row in "ABC"]
+    for row, values in {"A": (2.0, 2.2), "B": (2.1, 2.2)}.items():
+        for seed, bits in enumerate(values):
+            save(page / "runs", row, seed, text_run(seed, bits), small=True)
+    results_report.check(page / "runs")
+    assert "here -0.050\n" in capsys.readouterr().out
 
 
 def test_standard_errors_of_one_seed():
