@@ -1,6 +1,7 @@
 """What RESULTS.md compares: experiments, and their rows as options of the other examples.
 
-What docs/results has of a row counts as done. Whoever changes a row here deletes it there.
+What docs/results and the folder of trainings have of a row counts as done. Whoever changes a row
+here deletes it there.
 """
 
 import re
@@ -29,7 +30,7 @@ class Text:
         rate: the learning rate of all rows; without it the first seed chooses one for each row.
         starts: for some rows what is done to the recurrent layer's cell before training.
         seeds: of the trainings.
-        small_seeds: of those of `--small`.
+        small_seeds: those of `seeds` that `--small` trains.
         singular_values: whether the table shows those of the scale maps.
     """
 
@@ -60,7 +61,7 @@ class Images:
         rows: for each name the network, `"hyper"` or `"plain"`, and its options.
         small: options that `--small` adds.
         seeds: of the trainings.
-        small_seeds: of those of `--small`.
+        small_seeds: those of `seeds` that `--small` trains.
     """
 
     title: str
@@ -158,7 +159,7 @@ EXPERIMENTS = {
         },
         epochs=8,
         small=2,
-        small_seeds=(0, 1, 2),  # the differences are small
+        small_seeds=(0, 1, 2),  # one does not show what is as small as that
         rate=HYPER_RATE,
         starts={
             "larger deviation, 16": with_larger_deviation,

@@ -42,7 +42,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help=f"{', '.join(EXPERIMENTS)} (default: all; without ptb if it is not there)",
     )
     train.add_argument("--row", action="append", help="row of their tables, again for another")
-    train.option("--seeds", seed, None, "of those of RESULTS.md (default: all)", nargs="+")
+    train.option("--seeds", seed, None, "of those that it would train (default: all)", nargs="+")
     train.option("--ptb", str, "ptb", "folder with ptb.{train,valid,test}.txt")
     train.option(
         "--workers",
@@ -110,6 +110,9 @@ def train(options: argparse.Namespace) -> None:
     if options.workers == 0:
         train_here(jobs, options)
         return
+    done = [job for job in jobs if has_results(job, options)]
+    if done:
+        print(f"{len(done)} trainings are in {options.output} (which can be deleted)")
     prepare_data({EXPERIMENTS[name].data for name, *_ in jobs})
     shares = queue.SimpleQueue()
     for n in range(options.workers):
@@ -132,6 +135,11 @@ def train(options: argparse.Namespace) -> None:
         raise ValueError(" ".join(failed))
 
 
+def has_results(job: tuple[str, str, int], options: argparse.Namespace) -> bool:
+    """Returns whether the folder of trainings has the results of one."""
+    return (folder_of(options.output, *job, options.small) / "results.json").exists()
+
+
 def prepare_data(sources: set[str]) -> None:
     """Downloads what is not there yet, before two trainings do that in one folder."""
     import datasets
@@ -145,7 +153,7 @@ def prepare_data(sources: set[str]) -> None:
 
 
 def train_here(jobs: list[tuple[str, str, int]], options: argparse.Namespace) -> None:
-    """Trains in this process."""
+    """Trains in this process, and ends it afterwards if another one has started it."""
     if options.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, options.cores)
     if options.end_with_stdin:
@@ -177,9 +185,9 @@ def train_apart(
     """Trains in a process of its own, on a share of the cores, once another training is done."""
     if after is not None:
         after.result()
-    folder = folder_of(options.output, name, row, number, options.small)
-    if (folder / "results.json").exists():
+    if has_results((name, row, number), options):
         return
+    folder = folder_of(options.output, name, row, number, options.small)
     folder.mkdir(parents=True, exist_ok=True)
     cores = shares.get()
     command = [sys.executable, __file__, "train", name, "--row", row, "--seeds", str(number)]

@@ -204,37 +204,43 @@ def check(output: Path) -> None:
     """Compares a reduced version with what is kept, in what differs by more than chance.
 
     Raises:
-        ValueError: if two rows differ the other way round, by more than chance with as many seeds,
-            or there is nothing to compare.
+        ValueError: if a difference is the other way round by more than chance makes of so few seeds
+            and steps, or if none is the same way round.
     """
-    agree, unclear, opposite = 0, 0, []
+    same, unclear, opposite = 0, 0, []
     for name, experiment in EXPERIMENTS.items():
-        kept = results_of(name)
+        kept, lines = results_of(name), 0
         small = {row: small_results(output, name, row) for row in kept}
         for one, other in itertools.combinations([row for row in small if small[row]], 2):
-            difference, error = compare(experiment, kept[one], kept[other])
-            if abs(difference) <= STANDARD_ERRORS * error:
+            kept_difference = difference(experiment, kept[one], kept[other])
+            error = standard_error(experiment, kept[one], kept[other])
+            if abs(kept_difference) <= STANDARD_ERRORS * error:
                 continue
-            now, _ = compare(experiment, small[one], small[other])
-            seeds = min(len(small[one]), len(small[other]))
-            _, chance = compare(experiment, kept[one], kept[other], seeds)
+            lines += 1
+            small_difference = difference(experiment, small[one], small[other])
             line = (
-                f"{name}: {one} - {other}: {difference:+.3f} (standard error {error:.3f}), "
-                f"here {now:+.3f}"
+                f"{name}: {one} - {other}: {kept_difference:+.3f} (standard error {error:.3f}), "
+                f"here {small_difference:+.3f}"
             )
-            if now * difference > 0:
-                agree += 1
-            elif abs(now) <= STANDARD_ERRORS * chance:
+            if small_difference * kept_difference > 0:
+                same += 1
+            elif abs(small_difference) <= STANDARD_ERRORS * small_error(
+                experiment, (kept[one], small[one]), (kept[other], small[other])
+            ):
                 unclear += 1
-                line += f": of {seeds} seeds that may be chance"
+                line += ", the other way round, which may be chance"
             else:
                 opposite.append(line)
                 line += ": THE OTHER WAY ROUND"
             print(line)
-    differences = agree + unclear + len(opposite)
-    print(f"{agree} of {differences} differences are as in RESULTS.md, {unclear} may be chance")
-    if opposite or not differences:
-        raise ValueError("; ".join(opposite) or f"Nothing to compare in {output}.")
+        if any(small.values()) and not lines:
+            print(f"{name}: no rows that differ by more than chance in RESULTS.md")
+    print(
+        f"{same} of {same + unclear + len(opposite)} differences are the same way round as in "
+        f"RESULTS.md, {unclear} the other way round by chance, {len(opposite)} by more"
+    )
+    if opposite or not same:
+        raise ValueError("; ".join(opposite) or f"Nothing in {output} is as in RESULTS.md.")
 
 
 def small_results(output: Path, name: str, row: str) -> list[dict]:
@@ -248,26 +254,44 @@ def best_of(experiment: Text | Images, run: dict) -> float:
     return min(record[experiment.validation] for record in run["history"])
 
 
-def compare(
-    experiment: Text | Images, one: list[dict], other: list[dict], seeds: int | None = None
-) -> tuple[float, float]:
-    """Returns by how much two rows differ in validation, and the standard error of that.
+def difference(experiment: Text | Images, one: list[dict], other: list[dict]) -> float:
+    """Returns by how much the means of two rows differ in validation."""
+    means = [statistics.mean(best_of(experiment, run) for run in runs) for runs in (one, other)]
+    return means[0] - means[1]
 
-    Args:
-        experiment: whose rows they are.
-        one: results of a row.
-        other: those of the other.
-        seeds: the error is that of so many (default: of those that there are).
-    """
-    means, variance = [], 0.0
+
+def standard_error(
+    experiment: Text | Images, one: list[dict], other: list[dict], seeds: int | None = None
+) -> float:
+    """Returns the standard error of `difference`, or of that of `seeds` seeds each."""
+    variance = 0.0
     for runs in (one, other):
         values = [best_of(experiment, run) for run in runs]
-        means.append(statistics.mean(values))
         if len(values) > 1:
             variance += statistics.variance(values) / (seeds or len(values))
         elif isinstance(experiment, Text):
             variance = math.inf
         if isinstance(experiment, Images):  # that of counting wrong ones among so many
-            share = means[-1] / 100
+            share = statistics.mean(values) / 100
             variance += 100**2 * share * (1 - share) / VALIDATION_IMAGES
-    return means[0] - means[1], math.sqrt(variance)
+    return math.sqrt(variance)
+
+
+def small_error(experiment: Text | Images, *rows: tuple[list[dict], list[dict]]) -> float:
+    """Returns the standard error of the `difference` of two rows in a reduced version.
+
+    The spread over the seeds is that of the kept trainings at its last step.
+
+    Args:
+        experiment: whose rows they are.
+        rows: for each row the kept results and those of the reduced version.
+    """
+    step = min(run["history"][-1]["step"] for _, small in rows for run in small)
+    begun = [
+        [
+            {"history": [record for record in run["history"] if record["step"] <= step]}
+            for run in kept
+        ]
+        for kept, _ in rows
+    ]
+    return standard_error(experiment, *begun, min(len(small) for _, small in rows))

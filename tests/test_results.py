@@ -168,6 +168,7 @@ def test_each_training_is_a_process(cores, processes, tmp_path, capsys, monkeypa
     (folder / "results.json").write_text("{}")
     results.main(command)
     assert len(processes.jobs) == 11
+    assert f"1 trainings are in {tmp_path} (which" in capsys.readouterr().out
 
 
 def test_failures_are_told_in_the_end(processes, tmp_path):
@@ -215,6 +216,22 @@ def test_a_training_ends_with_the_process_that_started_it():
     process.stdin.close()  # as the system does when the other process ends
     assert process.wait(20) == 1
     process.stdout.close()
+
+
+def test_a_training_ends_its_process_at_once():
+    code = "import results; results.train_here([], results.parse(['train', '--end-with-stdin']))"
+    examples = str(Path(results.__file__).parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"print('done'); {code}; print('later')"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=examples,
+        text=True,
+    )
+    with process.stdin:  # open, so that it is not that which ends the process
+        assert process.wait(120) == 0
+    with process.stdout:
+        assert process.stdout.read() == "done\n"
 
 
 def text_run(seed, bits):
@@ -317,28 +334,43 @@ def test_a_page_without_marks(page):
 
 def test_check(page, capsys):
     runs = page / "runs"
-    with pytest.raises(ValueError, match="Nothing to compare"):
+    with pytest.raises(ValueError, match="Nothing in .*runs is as in RESULTS.md"):
         results_report.check(runs)
-    for row, bits in {"A": 2.0, "B": 2.1, "C": 1.5}.items():
-        save(runs, row, 0, text_run(0, bits), small=True)
-    with pytest.raises(ValueError, match=r"letters: A - C: -0\.500 .* here \+0\.500"):
-        results_report.check(runs)
-    assert "1 of 2 differences are as in RESULTS.md, 0 may be" in capsys.readouterr().out
-    save(runs, "C", 0, text_run(0, 1.9), small=True)  # 0.1 is what single seeds differ by
-    results_report.check(runs)
-    output = capsys.readouterr().out
-    assert "here +0.100: of 1 seeds that may be chance" in output
-    assert "1 of 2 differences are as in RESULTS.md, 1 may be" in output
-    save(runs, "C", 0, text_run(0, 2.2), small=True)
-    results_report.check(runs)
-    assert "2 of 2 differences are as in RESULTS.md, 0 may be" in capsys.readouterr().out
+
+    def counts(**rows):
+        for row, bits in rows.items():
+            save(runs, row, 0, text_run(0, bits), small=True)
+        try:
+            results_report.check(runs)
+        finally:
+            output = capsys.readouterr().out
+        assert len(output.splitlines()) == 3
+        return output
+
+    with pytest.raises(ValueError, match=r"^letters: A - C: -0\.500 .* here \+0\.500$"):
+        counts(A=2.0, B=2.1, C=1.5)
+    output = counts(C=1.9)  # 0.1 is what two seeds differ by
+    assert "here +0.100, the other way round, which may be chance\n" in output
+    assert "1 of 2 differences are the same way round as in RESULTS.md, 1 the other" in output
+    with pytest.raises(ValueError, match=r"Nothing in .*runs is as in RESULTS.md"):
+        counts(B=1.9)
+    output = counts(B=2.1, C=2.2)
+    assert "2 of 2 differences are the same way round as in RESULTS.md, 0 the other" in output
+
+
+def test_check_of_rows_that_do_not_differ(page, capsys):
+    for row in "BC":
+        save(page / "runs", row, 0, text_run(0, 2.0), small=True)
+    with pytest.raises(ValueError, match="Nothing in"):
+        results_report.check(page / "runs")
+    assert "letters: no rows that differ by more than chance" in capsys.readouterr().out
 
 
 def test_check_of_several_seeds(page, monkeypatch, capsys):
     (experiment,) = results_report.EXPERIMENTS.values()
     several = dataclasses.replace(experiment, small_seeds=(0, 1))
-    monkeypatch.setattr(results_report, "EXPERIMENTS", {"letters": several})
-    monkeypatch.setattr(results, "EXPERIMENTS", {"letters": several})
+    for place in (results, results_report):
+        monkeypatch.setattr(place, "EXPERIMENTS", {"letters": several})
     jobs = results.jobs_of(results.parse(["train", "--small"]))
     assert [job[1:] for job in jobs] == [(row, seed) for seed in (0, 1) for row in "ABC"]
     for row, values in {"A": (2.0, 2.2), "B": (2.1, 2.2)}.items():
@@ -348,20 +380,48 @@ def test_check_of_several_seeds(page, monkeypatch, capsys):
     assert "here -0.050\n" in capsys.readouterr().out
 
 
-def test_standard_errors_of_one_seed():
+def test_small_seeds_are_seeds():
+    for experiment in EXPERIMENTS.values():
+        assert set(experiment.small_seeds) <= set(experiment.seeds)
+
+
+def runs_of(validation, *values):
+    return [{"history": [{"step": 10, validation: value}]} for value in values]
+
+
+def test_standard_errors_of_images():
     images = Images("Title", "mnist", "", {}, "")
-    runs = [{"history": [{"val_error": error}]} for error in (10.0, 12.0)]
-    difference, error = results_report.compare(images, runs[:1], runs[1:])
-    assert difference == -2
+    ten, twelve = runs_of("val_error", 10.0), runs_of("val_error", 12.0)
+    assert results_report.difference(images, ten, twelve) == -2
     # 500 of 5,000 images are wrong within 21, 600 within 23.
+    error = results_report.standard_error(images, ten, twelve)
     assert error == pytest.approx(100 * (0.1 * 0.9 / 5000 + 0.12 * 0.88 / 5000) ** 0.5)
     # With more seeds it has both: of the seeds, and of the images that they share.
-    runs = [{"history": [{"val_error": error}]} for error in (10.0, 12.0)]
-    _, error = results_report.compare(images, runs, runs)
-    assert error == pytest.approx((2 * (2 / 2 + 100**2 * 0.11 * 0.89 / 5000)) ** 0.5)
+    both = ten + twelve
+    for seeds in (None, 1):
+        error = results_report.standard_error(images, both, both, seeds)
+        variance = 2 / (seeds or 2) + 100**2 * 0.11 * 0.89 / 5000
+        assert error == pytest.approx((2 * variance) ** 0.5)
+
+
+def test_standard_errors_of_text():
     text = Text("Title", "ptb", "", {}, 1, 1, 1)
-    runs = [{"history": [{"val_bits_per_character": bits}]} for bits in (1.0, 2.0)]
-    assert results_report.compare(text, runs[:1], runs[1:]) == (-1, float("inf"))
+    one, two = (runs_of("val_bits_per_character", bits) for bits in (1.0, 2.0))
+    assert results_report.difference(text, one, two) == -1
+    assert results_report.standard_error(text, one, two) == float("inf")
+
+
+def test_chance_is_that_of_the_last_step():
+    text = Text("Title", "ptb", "", {}, 2, 1, 1)
+    kept = [text_run(seed, bits) for seed, bits in enumerate((1.0, 1.0, 1.0))]
+    for run, bits in zip(kept, (3.0, 4.0, 5.0), strict=True):
+        run["history"][0]["val_bits_per_character"] = bits  # a variance of 1
+    small = [{"history": kept[0]["history"][:1]}]
+    error = results_report.small_error(text, (kept, small), (kept, small * 2))
+    assert error == pytest.approx(2**0.5)
+    error = results_report.small_error(text, (kept, small * 3), (kept, small * 2))
+    assert error == pytest.approx(1)
+    assert results_report.small_error(text, (kept, kept), (kept, kept)) == 0
 
 
 @pytest.mark.slow
