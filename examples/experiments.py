@@ -1,7 +1,7 @@
 """What RESULTS.md compares: experiments, and their rows as options of the other examples.
 
 What docs/results and the folder of trainings have of a row counts as done. Whoever changes a row
-here deletes it there.
+here deletes it in both.
 """
 
 import re

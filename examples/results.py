@@ -112,7 +112,7 @@ def train(options: argparse.Namespace) -> None:
         return
     done = [job for job in jobs if has_results(job, options)]
     if done:
-        print(f"{len(done)} trainings are in {options.output} (which can be deleted)")
+        print(f"{len(done)} of {len(jobs)} trainings are done in {options.output}")
     prepare_data({EXPERIMENTS[name].data for name, *_ in jobs})
     shares = queue.SimpleQueue()
     for n in range(options.workers):

@@ -168,7 +168,7 @@ def test_each_training_is_a_process(cores, processes, tmp_path, capsys, monkeypa
     (folder / "results.json").write_text("{}")
     results.main(command)
     assert len(processes.jobs) == 11
-    assert f"1 trainings are in {tmp_path} (which" in capsys.readouterr().out
+    assert f"1 of 6 trainings are done in {tmp_path}\n" in capsys.readouterr().out
 
 
 def test_failures_are_told_in_the_end(processes, tmp_path):
@@ -202,35 +202,35 @@ def test_where_no_first_seed_is_needed(name, row, processes, tmp_path):
     assert processes.data == [{EXPERIMENTS[name].data}]
 
 
-def test_a_training_ends_with_the_process_that_started_it():
-    code = "import results, time; results.threading.Thread(target=results.end_with_stdin).start()"
-    examples = str(Path(results.__file__).parent)
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"{code}; print('up', flush=True); time.sleep(60)"],
+def run_in_examples(code):
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import results; {code}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=examples,
+        cwd=Path(results.__file__).parent,
+        text=True,
     )
-    assert process.stdout.readline() == b"up\n"
-    assert process.poll() is None
-    process.stdin.close()  # as the system does when the other process ends
-    assert process.wait(20) == 1
-    process.stdout.close()
+
+
+def test_a_training_ends_with_the_process_that_started_it():
+    process = run_in_examples(
+        "import time; results.threading.Thread(target=results.end_with_stdin).start(); "
+        "print('up', flush=True); time.sleep(60)"
+    )
+    with process.stdout:
+        assert process.stdout.readline() == "up\n"
+        assert process.poll() is None
+        process.stdin.close()  # as the system does when the other process ends
+        assert process.wait(20) == 1
 
 
 def test_a_training_ends_its_process_at_once():
-    code = "import results; results.train_here([], results.parse(['train', '--end-with-stdin']))"
-    examples = str(Path(results.__file__).parent)
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"print('done'); {code}; print('later')"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=examples,
-        text=True,
+    process = run_in_examples(
+        "print('done'); results.train_here([], results.parse(['train', '--end-with-stdin'])); "
+        "print('later')"
     )
-    with process.stdin:  # open, so that it is not that which ends the process
+    with process.stdin, process.stdout:  # open, so that it is not that which ends the process
         assert process.wait(120) == 0
-    with process.stdout:
         assert process.stdout.read() == "done\n"
 
 
