@@ -91,7 +91,7 @@ def with_random_scale_maps(cell) -> None:
 
 
 def with_forget_bias_before_layer_norm(cell) -> None:
-    """1 in the bias of the forget gates, for cells with `forget_bias=0`."""
+    """1 in the bias of both forget gates, for cells that add nothing to them."""
     import numpy as np
 
     for bias in (cell.bias, cell.hyper_bias):
@@ -108,7 +108,10 @@ HYPER_LSTM = "--cell hyper_lstm --units {} --hyper-units 32 --embedding-dim 8"
 LN_HYPER_LSTM = HYPER_LSTM.format(160)
 SMALL_HYPER_LSTM = "--cell hyper_lstm --units 128 --hyper-units 32"
 HYPER_RATE = 0.016  # which the layer-norm HyperLSTM of tiny_shakespeare has chosen
-OF_NORM = "--cell-option layer_norm_epsilon={} --cell-option forget_bias={}"
+OF_NORM = (
+    "--cell-option layer_norm_epsilon={0} --cell-option forget_bias={1} "
+    "--cell-option hyper_forget_bias={1}"
+)
 
 EXPERIMENTS = {
     "ptb": Text(

@@ -67,7 +67,8 @@ def load_supercell_checkpoint(
 
     The gates i, j, f, o are put in the order i, f, c, o, and the rows [x; h] of the hyper cell's
     kernel are parted. The forget bias is not in a checkpoint: give the cell the one it was trained
-    with. supercell's state is `[c, c^], [h, h^]`; ours is `[h, c, h^, c^]`.
+    with as `forget_bias`, and leave `hyper_forget_bias` at 1.0, which supercell's small LSTM always
+    has. supercell's state is `[c, c^], [h, h^]`; ours is `[h, c, h^, c^]`.
 
     Args:
         cell: a built `HyperLSTMCell` with `weight_generation="scaling"`, or a `LayerNormLSTMCell`;

@@ -41,6 +41,7 @@ class Settings:
     weight_generation: str = "scaling"
     layer_norm_epsilon: float = 1e-3
     forget_bias: float = 1.0
+    hyper_forget_bias: float = 1.0
     activation: Callable = np.tanh
     recurrent_activation: Callable = sigmoid
 
@@ -110,7 +111,8 @@ def lstm_update(x, h, c, W_x, W_h, b, weights, prefix, settings, mask=None):
         norm_gate(weights, prefix, y, W_x[y] @ x + W_h[y] @ h + b[y], settings) for y in range(4)
     )
     candidate = phi(g) if mask is None else phi(g) * mask
-    c = sigma(f + settings.forget_bias) * c + sigma(i) * candidate
+    forget_bias = getattr(settings, f"{prefix}forget_bias")
+    c = sigma(f + forget_bias) * c + sigma(i) * candidate
     h = sigma(o) * phi(norm_cell(weights, prefix, c, settings))
     return h, c
 

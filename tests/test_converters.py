@@ -118,6 +118,8 @@ class Supercell(tf.test.TestCase):
             return tf.compat.v1.train.Saver(variables).save(session, path), values
 
     def test_without_layer_norm_and_with_another_forget_bias(self):
+        """supercell gives its forget bias to the main LSTM alone; the small one's is 1.0."""
+
         def drop_norms(values):
             for name in [name for name in values if "/ln" in name]:
                 del values[name]
@@ -131,15 +133,15 @@ class Supercell(tf.test.TestCase):
         def sigmoid(a):
             return 1 / (1 + np.exp(-a))
 
-        def lstm(i, j, f, o, c):
-            c = c * sigmoid(f + 0.3) + sigmoid(i) * np.tanh(j)
+        def lstm(i, j, f, o, c, forget_bias):
+            c = c * sigmoid(f + forget_bias) + sigmoid(i) * np.tanh(j)
             return np.tanh(c) * sigmoid(o), c
 
         rng = np.random.default_rng(0)
         x, h, c, r, rc = (rng.standard_normal((3, n)) for n in (5, 8, 8, 6, 6))
         full = np.concatenate([value["LSTMCell/W_xh"], value["LSTMCell/W_hh_i"]])
         gates = np.concatenate([x, h, r], 1) @ full + value["LSTMCell/bias"]
-        new_r, new_rc = lstm(*np.split(gates, 4, 1), rc)
+        new_r, new_rc = lstm(*np.split(gates, 4, 1), rc, 1.0)
         of_x = np.split(x @ value["W_xh"], 4, 1)
         of_h = np.split(h @ value["W_hh"], 4, 1)
         bias = np.split(value["bias"], 4)
@@ -153,7 +155,7 @@ class Supercell(tf.test.TestCase):
             h_scale = linear(f"hyper_{gate}h/alpha", linear(f"hyper_{gate}h/zw", new_r))
             shift = linear(f"hyper_{gate}b/beta", linear(f"hyper_{gate}b/zb", new_r))
             gates.append(x_scale * of_x[n] + h_scale * of_h[n] + shift + bias[n])
-        new_h, new_c = lstm(*gates, c)
+        new_h, new_c = lstm(*gates, c, 0.3)
         states = [tf.constant(s.astype("float32")) for s in (h, c, r, rc)]
         _, ours = cell(tf.constant(x.astype("float32")), states)
         for a, b in zip(ours, (new_h, new_c, new_r, new_rc), strict=True):

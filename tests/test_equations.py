@@ -13,7 +13,7 @@ import keras_hypernets
 
 BATCH, TIME, N_IN, UNITS, HYPER_UNITS, N_Z = 2, 4, 3, 5, 4, 3
 EPSILON = 1e-5
-FORGET_BIAS = 0.6
+FORGET_BIAS, HYPER_FORGET_BIAS = 0.6, 0.9
 
 # class, step of the reference, sizes of the states, gates, rows of bias and layer norm
 LAYER_NORM_LSTM = ("LayerNormLSTMCell", reference.lstm_step, [UNITS] * 2, 4, 4)
@@ -58,6 +58,8 @@ def make_cell(kind, generation, layer_norm, use_bias, **more):
         options |= {"weight_generation": generation}
     if "LSTM" in kind[0]:
         options["forget_bias"] = FORGET_BIAS
+        if generation:
+            options["hyper_forget_bias"] = HYPER_FORGET_BIAS
     cell = getattr(keras_hypernets, kind[0])(UNITS, dtype="float64", **options)
     cell.build((BATCH, N_IN))
     return cell
@@ -68,6 +70,7 @@ def make_settings(generation):
         weight_generation=generation,
         layer_norm_epsilon=EPSILON,
         forget_bias=FORGET_BIAS,
+        hyper_forget_bias=HYPER_FORGET_BIAS,
     )
 
 

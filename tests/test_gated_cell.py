@@ -2,9 +2,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
+from random_weights import randomize
 
 from keras_hypernets import (
     GatedCell,
+    GatedRNN,
     HyperLSTM,
     HyperLSTMCell,
     HyperSimpleRNNCell,
@@ -27,7 +29,123 @@ class KeepCell(GatedCell):
         return mask, {"h": pre["x"][0]}
 
 
+class PeepholeCell(LayerNormLSTMCell):
+    """An LSTM whose gates see c, through a weight that the tail reads in one of two ways."""
+
+    def __init__(self, units, by_name=True, **kwargs):
+        super().__init__(units, layer_norm=False, **kwargs)
+        self.by_name = by_name
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.peephole = self.add_gate_weight("peephole", (4, self.units), "bias")
+        self.norm = keras.layers.LayerNormalization(dtype=self.dtype_policy)
+        self.norm.build((None, self.units))
+
+    def tail(self, pre, state, small, noise):
+        peephole = small["peephole"] if self.by_name else self.peephole
+        c = self.norm(state["c"])  # in the compute dtype, like all other layers' outputs
+        gates = pre["gates"] + peephole[:, None] * c
+        return super().tail({"gates": gates}, state, small, noise)
+
+
+class BrokenCell(GatedCell):
+    """A cell that breaks one rule."""
+
+    state_names = ("h", "c")
+
+    def __init__(self, rule, **kwargs):
+        super().__init__(3, **kwargs)
+        self.rule = rule
+
+    def build(self, input_shape):
+        names = {"name of an argument": "units", "name of a method": "tail"}
+        self.kernel = self.add_gate_weight(
+            names.get(self.rule, "kernel"), (1, input_shape[-1], self.units)
+        )
+        if self.rule == "two weights of one name":
+            self.norms = [keras.layers.LayerNormalization() for _ in range(2)]
+            for norm in self.norms:
+                norm.build((None, self.units))
+        if self.rule == "a variable changes":
+            self.add_weight(name="count", shape=())
+        self.random = keras.random.SeedGenerator(0)
+
+    @property
+    def linear(self):
+        source = {"no input": "h", "a source that does not exist": "q"}.get(self.rule, "x")
+        return {
+            "sum": {"x": self.kernel, source: self.kernel}
+            if source == "q"
+            else {source: self.kernel}
+        }
+
+    def tail(self, pre, state, small, noise):
+        h = pre["sum"][0]
+        if self.rule == "a forgotten state":
+            return h, {"h": h}
+        if self.rule == "a kernel":
+            h = h + ops.sum(self.kernel)
+        if self.rule == "a variable changes":
+            self.count.assign_add(1)
+        if self.rule == "random numbers":
+            h = h * keras.random.dropout(ops.ones((3,)), 0.5, seed=self.random)
+        return h, {"h": h, "c": h}
+
+
 class GatedCellTest(tf.test.TestCase):
+    def test_a_tail_reads_weights_as_attributes(self):
+        """In every loop, also those of sublayers, with the same gradients."""
+        x = np.random.default_rng(0).standard_normal((3, 4, 2)).astype("float32")
+        for dtype, tolerance in (("float32", 1e-6), ("mixed_bfloat16", 0.02)):
+            found = []
+            for by_name in (True, False):
+                cell = PeepholeCell(5, by_name, dtype=dtype)
+                layer = GatedRNN(cell, return_sequences=True, dtype=dtype)
+                layer.build(x.shape)
+                randomize(layer)
+
+                def loss_and_gradients(training, layer=layer):
+                    with tf.GradientTape() as tape:
+                        y = tf.cast(layer(x, training=training), "float32")
+                        loss = tf.reduce_sum(tf.square(y))
+                    return y, tape.gradient(loss, [w.value for w in layer.trainable_weights])
+
+                fast = tf.function(loss_and_gradients, reduce_retracing=True)
+                found += [loss_and_gradients(False), fast(True), fast(False)]
+            self.assertLen(found[0][1], 6)
+            for one in found[1:]:
+                self.assertAllClose(one[0], found[0][0], tolerance, tolerance)
+                for a, b in zip(one[1], found[0][1], strict=True):
+                    self.assertAllClose(a, b, 10 * tolerance, 10 * tolerance)
+
+    def test_broken_rules_are_named(self):
+        x = np.ones((2, 3, 3), "float32")
+        pure = ("a kernel", "random numbers", "a variable changes")  # where a loop differentiates
+        for rule, message in (
+            ("two weights of one name", "outside `linear` must have different names"),
+            ("name of an argument", "`name` of a weight .* BrokenCell. Received: name='units'"),
+            ("name of a method", "`name` of a weight .* BrokenCell. Received: name='tail'"),
+            ("no input", r"must be the input \"x\" and .* Received: sources \('h',\)"),
+            ("a source that does not exist", "Received: sources .*'q'"),
+            ("a forgotten state", r"new states \('h', 'c'\). Received: states \('h',\)"),
+            ("a kernel", "can read only the cell's weights outside `linear`: none. .*kernel'"),
+            ("random numbers", "outside `linear`: none. .* reads .*seed_generator_state"),
+            ("a variable changes", "must not change variables.* assigns to .*count"),
+        ):
+            for training in [True] if rule in pure else [False, True]:
+                with self.subTest(rule, training=training):
+                    layer = GatedRNN(BrokenCell(rule))
+                    call = tf.function(layer) if training else layer
+                    with self.assertRaisesRegex(ValueError, message):
+                        call(x, training=training)
+
+    def test_without_biases_they_are_none(self):
+        for cell in (LayerNormLSTMCell(4, use_bias=False), HyperLSTMCell(4, use_bias=False)):
+            cell.build((None, 3))
+            self.assertIsNone(cell.bias)
+        self.assertIsNone(cell.hyper_bias)
+
     def test_small_holds_every_other_weight(self):
         cell = HyperLSTMCell(4, 3, 2)
         cell.build((None, 5))

@@ -82,6 +82,15 @@ class Package(unittest.TestCase):
                 else:  # converters: nothing imports them, they may know every cell
                     self.assertNotEqual(other, "converters", f"{path} imports {name}")
 
+    def test_no_operator_that_may_change_a_tensor(self):
+        """PyTorch's `x *= y` changes the tensor that a caller or a gradient still needs."""
+        for path in MODULES:
+            if path.relative_to(ROOT).parts[0] not in ("static", "dynamic", "models"):
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                line = getattr(node, "lineno", None)
+                self.assertNotIsInstance(node, ast.AugAssign, f"{path}, line {line}")
+
     def test_no_assert(self):
         for path in MODULES:
             for node in ast.walk(ast.parse(path.read_text())):

@@ -100,6 +100,8 @@ def recurrent_options(name):
         }
     if lstm:
         options["forget_bias"] = st.floats(-2, 2)
+        if hyper:
+            options["hyper_forget_bias"] = st.floats(-2, 2)
     if name != "HyperSimpleRNN":
         options |= {"recurrent_activation": st.sampled_from([*GATES]), "recurrent_dropout": rate}
     # Keras 3.15 forgets to turn the mask around for the zeros of an unrolled loop.
@@ -114,6 +116,7 @@ def settings_of_reference(options):
         weight_generation=options.get("weight_generation", ""),
         layer_norm_epsilon=options["layer_norm_epsilon"],
         forget_bias=options.get("forget_bias", 0.0),
+        hyper_forget_bias=options.get("hyper_forget_bias", 0.0),
         activation=ACTIVATIONS[options["activation"]],
         recurrent_activation=GATES[options.get("recurrent_activation", "sigmoid")],
     )
@@ -396,7 +399,7 @@ CELL = {
 }
 HYPER_CELL = {
     **CELL,
-    "hyper_units": size,
+    "hyper_units": or_none(size),
     "embedding_dim": size,
     "weight_generation": names("scaling", "full"),
     "hyper_initializer": names("default", "paper"),
@@ -416,6 +419,7 @@ SIMPLE_CELL = HYPER_CELL | {
     name: number(lambda v: v == 0) for name in ("recurrent_dropout", "hyper_recurrent_dropout")
 }
 LSTM = {"forget_bias": number()}
+HYPER_LSTM_CELL = HYPER_CELL | LSTM | {"hyper_forget_bias": number()}
 LOOP = {
     "return_sequences": is_flag,
     "return_state": is_flag,
@@ -427,7 +431,7 @@ LOOP = {
     "activity_regularizer": is_none,
 }
 LAYER = {"units": size, **LOOP, "dropout": rate}  # all others are the cell's
-HYPER_LAYER = {**LAYER, "hyper_units": size, "embedding_dim": size}
+HYPER_LAYER = {**LAYER, "hyper_units": or_none(size), "embedding_dim": size}
 GENERATED = {
     "generator": is_none,
     "embedding_dim": size,
@@ -450,7 +454,7 @@ def image_shape(dynamic):
 CALLABLES = {
     "GatedCell": (keras_hypernets.GatedCell, {"units": 2}, CELL),
     "LayerNormLSTMCell": (keras_hypernets.LayerNormLSTMCell, {"units": 2}, CELL | LSTM),
-    "HyperLSTMCell": (keras_hypernets.HyperLSTMCell, {"units": 2}, HYPER_CELL | LSTM),
+    "HyperLSTMCell": (keras_hypernets.HyperLSTMCell, {"units": 2}, HYPER_LSTM_CELL),
     "HyperGRUCell": (keras_hypernets.HyperGRUCell, {"units": 2}, HYPER_CELL),
     "HyperSimpleRNNCell": (keras_hypernets.HyperSimpleRNNCell, {"units": 2}, SIMPLE_CELL),
     "LayerNormLSTM": (keras_hypernets.LayerNormLSTM, {"units": 2}, LAYER),

@@ -13,6 +13,7 @@ from keras_hypernets import (
     HyperGRUCell,
     HyperLSTM,
     HyperLSTMCell,
+    HyperSimpleRNN,
     HyperSimpleRNNCell,
     LayerNormLSTMCell,
 )
@@ -125,6 +126,7 @@ class HyperLSTMTest(tf.test.TestCase):
             "layer_norm": False,
             "layer_norm_epsilon": 1e-5,
             "forget_bias": 0.5,
+            "hyper_forget_bias": 0.7,
             "activation": "relu",
             "recurrent_activation": "hard_sigmoid",
             "use_bias": False,
@@ -163,6 +165,46 @@ class HyperLSTMTest(tf.test.TestCase):
         layer = HyperLSTM(6, 5, 3, forget_bias=0.5, activation="relu")
         self.assertEqual((layer.units, layer.hyper_units, layer.embedding_dim), (6, 5, 3))
         self.assertEqual((layer.forget_bias, layer.activation), (0.5, keras.activations.relu))
+
+    def test_hyper_units_follow_units(self):
+        for units, hyper_units in ((8, 8), (64, 16), (256, 32), (1000, 125)):
+            self.assertEqual(HyperLSTM(units).hyper_units, hyper_units)
+            self.assertEqual(HyperGRUCell(units).hyper_units, hyper_units)
+        layer = HyperLSTM(64)
+        layer.build((None, None, 32))
+        self.assertEqual(layer.count_params(), 48_352)
+        self.assertEqual(sum(w.numpy().size for w in layer.main_weights), 25_472)
+
+    def test_main_and_hyper_weights(self):
+        for cell in (HyperLSTMCell(8, **SMALL), HyperGRUCell(8, weight_generation="full")):
+            cell.build((None, 3))
+            main = {weight.name for weight in cell.main_weights}
+            norms = {"gate_gamma", "gate_beta"}
+            norms |= {"cell_gamma", "cell_beta"} if isinstance(cell, HyperLSTMCell) else set()
+            self.assertEqual(main, {"kernel", "recurrent_kernel", "bias", *norms})
+            both = [*cell.main_weights, *cell.hyper_weights]
+            self.assertEqual(sorted(map(id, both)), sorted(map(id, cell.weights)))
+
+    def test_the_hypernetwork_trains_alone(self):
+        layer = HyperLSTM(8, **SMALL)
+        model = keras.Sequential([keras.Input((4, 3)), layer, keras.layers.Dense(1)])
+        for weight in layer.main_weights:
+            weight.trainable = False
+        before = [[w.numpy() for w in ws] for ws in (layer.main_weights, layer.hyper_weights)]
+        model.compile(keras.optimizers.Adam(0.1), "mse")
+        model.fit(np.ones((2, 4, 3)), np.ones((2, 1)), verbose=0)
+        for old, weight in zip(before[0], layer.main_weights, strict=True):
+            self.assertAllEqual(old, weight)
+        changed = [
+            np.any(o != w.numpy()) for o, w in zip(before[1], layer.hyper_weights, strict=True)
+        ]
+        self.assertTrue(all(changed))
+
+    def test_errors_name_what_the_user_made(self):
+        with self.assertRaisesRegex(ValueError, "passed to HyperLSTM: {'hidden': 3}"):
+            HyperLSTM(8, hidden=3)
+        with self.assertRaisesRegex(ValueError, "must be 0 in HyperSimpleRNN, which"):
+            HyperSimpleRNN(8, recurrent_dropout=0.1)
 
     def test_dropout_draws_one_input_mask_per_sequence(self):
         layer = HyperLSTM(4, dropout=0.5, seed=2, return_sequences=True, **SMALL)

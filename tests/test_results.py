@@ -61,7 +61,8 @@ def test_starts():
     np.testing.assert_allclose(maps["random scale maps"][8:], 0)
 
     _, layer = layer_of(EXPERIMENTS["layer_norm"], "epsilon 1e-5, forget bias before")
-    assert (layer.cell.layer_norm_epsilon, layer.cell.forget_bias) == (1e-5, 0)
+    cell = layer.cell
+    assert (cell.layer_norm_epsilon, cell.forget_bias, cell.hyper_forget_bias) == (1e-5, 0, 0)
     for bias in (layer.cell.bias, layer.cell.hyper_bias):
         np.testing.assert_array_equal(np.mean(bias, axis=1), [0, 1, 0, 0])
     for name, experiment in EXPERIMENTS.items():

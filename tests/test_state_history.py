@@ -1,5 +1,6 @@
 """All states on the way through a text."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 from random_weights import randomize
@@ -25,6 +26,23 @@ class StateHistory(tf.test.TestCase):
 
     def test_hyper_lstm(self):
         self.check("hyper_lstm", hyper_units=3, embedding_dim=2)
+
+    def test_c_in_half_precision(self):
+        """As in the layer, c is float32 between the steps: small additions are not lost."""
+        ids, policy = np.zeros((1, 200), "int32"), keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            model = models.char_language_model("ab", 4, cell="layer_norm_lstm", layer_norm=False)
+        finally:
+            keras.config.set_dtype_policy(policy)
+        layer = model.get_layer("recurrent_0")
+        bias = np.zeros((4, 4))
+        bias[0], bias[1], bias[2] = -3.0, 20.0, 0.05  # c grows by 0.0024 a step
+        layer.cell.set_weights([np.zeros_like(w) for w in layer.cell.get_weights()])
+        layer.cell.bias.assign(bias)
+        _, c = models.state_history(model, ids)
+        growth = 200 / (1 + np.exp(3)) * np.tanh(0.05)
+        self.assertAllClose(np.array(c, "float32")[0, -1], np.full(4, growth), rtol=0.02)
 
     def test_keras_lstm(self):
         self.check("lstm")

@@ -59,7 +59,7 @@ class CellLayer(GatedRNN):
     ):
         shared = {key: kwargs[key] for key in ("dtype", "trainable") if key in kwargs}
         super().__init__(
-            self.cell_class(*arguments, name="cell", **kwargs),
+            self._make_cell(*arguments, name="cell", **kwargs),
             return_sequences=return_sequences,
             return_state=return_state,
             go_backwards=go_backwards,
@@ -74,10 +74,17 @@ class CellLayer(GatedRNN):
         self.input_spec = keras.InputSpec(ndim=3)
         self.dropout = rate("dropout", dropout)
 
+    def _make_cell(self, *arguments, **kwargs):
+        try:
+            return self.cell_class(*arguments, **kwargs)
+        except ValueError as error:  # a user has made no cell
+            names = self.cell_class.__name__, type(self).__name__
+            raise ValueError(str(error).replace(*names)) from error
+
     def inner_loop(self, sequences, initial_state, mask, training=False):
         if training and self.dropout:
             batch, _, features = keras.ops.shape(sequences)
-            sequences *= keras.random.dropout(
+            sequences = sequences * keras.random.dropout(
                 keras.ops.ones((batch, 1, features), sequences.dtype),
                 self.dropout,
                 seed=self.cell.seed_generator,
@@ -103,7 +110,7 @@ class CellLayer(GatedRNN):
 class HyperCellLayer(CellLayer):
     """Base of the layers whose cell has generated weights."""
 
-    def __init__(self, units, hyper_units=128, embedding_dim=16, **kwargs):
+    def __init__(self, units, hyper_units=None, embedding_dim=16, **kwargs):
         super().__init__(units, hyper_units, embedding_dim, **kwargs)
 
     def generated_weights(self, sequences, initial_state=None, mask=None):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_hypernets.dynamic.weights_of_tail import WeightsOfTail
 from keras_hypernets.initializers import per_gate
 from keras_hypernets.validation import (
     boolean,
@@ -37,8 +38,9 @@ class GatedCell(keras.Layer):
     - `linear`: property, `{pre_activation: {source: kernel}}`.
     - `tail(pre, state, small, noise)`: pure function of four dictionaries: `pre` holds
       `(gates, batch, units)` sums, `state` the states of the step before, `small` every weight that
-      is in no linear map by its name, `noise` the masks of `noise()`, empty outside training.
-      Returns the output `(batch, units)` and the dictionary of new states.
+      is in no linear map by its name (`self.name` reads the same values), `noise` the masks of
+      `noise()`, empty outside training. Returns the output `(batch, units)` and the dictionary of
+      all new states.
     - `noise_rates` (optional): property, `{name: (rate, units)}` of the dropout masks for `tail`.
     - `float32_states` (optional): names of states that add up over many steps and are in no linear
       map. Where all else is in half precision, `GatedRNN` gives them to `tail` in float32, which
@@ -70,7 +72,8 @@ class GatedCell(keras.Layer):
         The output `(batch, units)` and the list of new states.
 
     Raises:
-        ValueError: for an argument out of its range, or inputs or states of another shape.
+        ValueError: for an argument out of its range, inputs or states of another shape, or a
+            subclass that breaks one of these rules.
 
     A new dropout mask is drawn at each step. On the JAX backend `keras.layers.RNN` runs its steps
     inside `jax.lax.scan`, out of which the moved seed cannot come: there recurrent dropout needs
@@ -108,6 +111,7 @@ class GatedCell(keras.Layer):
 
     state_names = ("h",)
     float32_states = ()
+    bias = None
 
     def __init__(
         self,
@@ -171,7 +175,17 @@ class GatedCell(keras.Layer):
     def small(self):
         """Every weight that is in no linear map, by its name: what `tail` reads."""
         large = {id(kernel) for maps in self.linear.values() for kernel in maps.values()}
-        return {weight.name: weight for weight in self.weights if id(weight) not in large}
+        weights = {}
+        for weight in self.weights:
+            if id(weight) in large:
+                continue
+            if weight.name in weights:
+                raise ValueError(
+                    f"The weights of {type(self).__name__} outside `linear` must have different "
+                    f"names. Received: {weights[weight.name].path!r} and {weight.path!r}"
+                )
+            weights[weight.name] = weight
+        return weights
 
     @property
     def noise_rates(self):
@@ -190,6 +204,12 @@ class GatedCell(keras.Layer):
     def add_weight(self, *args, **kwargs):
         """Adds a weight, also as the attribute of its name: TensorFlow's checkpoints find it so."""
         weight = super().add_weight(*args, **kwargs)
+        taken = getattr(type(self), weight.name, None) is not None
+        if taken or vars(self).get(weight.name) is not None:
+            raise ValueError(
+                f"`name` of a weight must not be that of another attribute of "
+                f"{type(self).__name__}. Received: name={weight.name!r}"
+            )
         setattr(self, weight.name, weight)
         return weight
 
@@ -245,24 +265,48 @@ class GatedCell(keras.Layer):
 
     def call(self, inputs, states, training=False):
         self.check_shapes(inputs, states)
+        # A stateful layer's states are variables, and `convert_to_tensor` would leave them so.
+        states = [ops.cast(state, state.dtype) for state in states]
         state = dict(zip(self.state_names, states, strict=True))
         sources = {**state, "x": inputs}
-
-        def value(tensor):
-            return ops.cast(ops.convert_to_tensor(tensor), self.compute_dtype)
-
+        value = self.computable
         pre = {
             name: sum(ops.matmul(value(sources[s]), value(kernel)) for s, kernel in maps.items())
             for name, maps in self.linear.items()
         }
         small = {name: value(weight) for name, weight in self.small.items()}
         noise = self.noise(ops.shape(inputs)[0]) if training else {}
-        output, new_state = self.tail(pre, state, small, noise)
+        output, new_state = self.checked(self.tail(pre, state, small, noise))
         return output, [new_state[name] for name in self.state_names]
 
+    def computable(self, tensor):
+        """A tensor or variable in the compute dtype."""
+        return ops.cast(ops.convert_to_tensor(tensor), self.compute_dtype)
+
+    def run_tail(self, pre, state, small, noise):
+        """Runs `tail` in a loop that keeps the weights in `small`, not in variables."""
+        with WeightsOfTail(self, small):
+            return self.checked(self.tail(pre, state, small, noise))
+
+    def checked(self, results):
+        """What `tail` returned, or a ValueError unless every state is there."""
+        output, new_state = results
+        if set(new_state) != set(self.state_names):
+            raise ValueError(
+                f"`tail` of {type(self).__name__} must return the output and a dictionary of all "
+                f"new states {self.state_names}. Received: states {tuple(new_state)}"
+            )
+        return output, new_state
+
     def check_shapes(self, inputs, states):
-        """Raises ValueError for inputs or states of a wrong shape."""
-        features = next(maps["x"].shape[1] for maps in self.linear.values() if "x" in maps)
+        """Raises ValueError for inputs or states of a wrong shape, or sources that do not exist."""
+        sources = {s: kernel for maps in self.linear.values() for s, kernel in maps.items()}
+        if "x" not in sources or not set(sources) <= {"x", *self.state_names}:
+            raise ValueError(
+                f'The sources in `linear` of {type(self).__name__} must be the input "x" and any '
+                f"of its states {self.state_names}. Received: sources {tuple(sources)}"
+            )
+        features = sources["x"].shape[1]
         if len(inputs.shape) != 2 or inputs.shape[1] not in (features, None):
             raise ValueError(
                 f"`inputs` of {type(self).__name__} must be (batch, {features}). "

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
+from keras_hypernets.dynamic.recorder import Recorder, carried_states, carries_float32
 from keras_hypernets.validation import boolean, by_keras, positive_integer
 
 LOOP_OPTIONS = (
@@ -14,7 +15,6 @@ LOOP_OPTIONS = (
     "unroll",
     "zero_output_for_mask",
 )
-HALF = ("float16", "bfloat16")
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -88,12 +88,12 @@ class GatedRNN(keras.layers.RNN):
         known = as_base and type(cell).noise is GatedCell.noise
         recur = _fast_loop() if known and training and not self.unroll else None
         if recur is None:
-            wide = as_base and self.compute_dtype in HALF and cell.float32_states
+            wide = as_base and carries_float32(cell)
             loop = self._loop_with_wide_states if wide else super().inner_loop
             return loop(sequences, initial_state, mask, training=training)
         cell.check_shapes(sequences[:, 0], initial_state)
         x = ops.cast(ops.transpose(sequences, (1, 0, 2)), cell.compute_dtype)
-        state = dict(zip(cell.state_names, _carried(cell, initial_state), strict=True))
+        state = dict(zip(cell.state_names, carried_states(cell, initial_state), strict=True))
         if mask is not None:
             mask = ops.cast(mask, "bool")
             mask = ops.transpose(mask if len(mask.shape) == 3 else mask[..., None], (1, 0, 2))
@@ -118,39 +118,13 @@ class GatedRNN(keras.layers.RNN):
 
     def _loop_with_wide_states(self, sequences, initial_state, mask, training):
         options = {name: getattr(self, name) for name in LOOP_OPTIONS}
-        options |= {"stateful": False, "return_state": True}
-        cell = _WideStates(self.cell)
-        rnn = keras.layers.RNN(cell, dtype="float32", name=self.name, **options)
+        options = {**options, "stateful": False, "return_state": True}
+        recorder = Recorder(self.cell)
+        rnn = keras.layers.RNN(recorder, dtype="float32", name=self.name, **options)
         output, *states = rnn(sequences, initial_state, mask, training=training)
         if not self.return_sequences:
             return output, output[:, None], states
         return output[:, -1], output, states
-
-
-class _WideStates(keras.Layer):
-    """A cell in half precision that takes and returns states in float32.
-
-    Keras' RNN casts all states to the one dtype of its cell.
-    """
-
-    def __init__(self, cell):
-        super().__init__(dtype="float32", name=cell.name)
-        self.cell = cell
-        self.state_size = cell.state_size
-        self.output_size = cell.output_size
-
-    def call(self, inputs, states, training=False):
-        output, states = self.cell.call(inputs, _carried(self.cell, states), training=training)
-        return ops.cast(output, "float32"), [ops.cast(state, "float32") for state in states]
-
-
-def _carried(cell, states):
-    """Casts a cell's `float32_states` to float32 in half precision, all else to its dtype."""
-    wide = cell.float32_states if cell.compute_dtype in HALF else ()
-    return [
-        ops.cast(state, "float32" if name in wide else cell.compute_dtype)
-        for name, state in zip(cell.state_names, states, strict=True)
-    ]
 
 
 def _fast_loop():

@@ -8,6 +8,8 @@ from keras_hypernets.dynamic.recorder import Recorder
 from keras_hypernets.dynamic.weight_generation import WeightGeneration
 from keras_hypernets.validation import by_keras, one_of, positive_integer, rate
 
+OF_HYPERNETWORK = ("hyper_", "embedding_", "scale_")  # how its weights' names begin
+
 
 class HyperCell(WeightGeneration, GatedCell):
     """Base of the cells with a hypernetwork.
@@ -20,7 +22,8 @@ class HyperCell(WeightGeneration, GatedCell):
 
     Args:
         units: positive integer, size of the main network.
-        hyper_units: positive integer, size of the small cell. Default 128.
+        hyper_units: positive integer, size of the small cell. Default `None`: an eighth of
+            `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of every z. Default 16.
         weight_generation: `"scaling"` or `"full"`.
         hyper_initializer: `"default"`, or `"paper"` for the values of the paper's appendix A.2.3,
@@ -36,11 +39,12 @@ class HyperCell(WeightGeneration, GatedCell):
 
     gates = None
     bias_rows = None
+    hyper_bias = None
 
     def __init__(
         self,
         units,
-        hyper_units=128,
+        hyper_units=None,
         embedding_dim=16,
         weight_generation="scaling",
         hyper_initializer="default",
@@ -64,6 +68,8 @@ class HyperCell(WeightGeneration, GatedCell):
         if hyper_kernel_initializer is None:
             hyper_kernel_initializer = usual
         super().__init__(units, kernel_initializer=kernel_initializer, **kwargs)
+        if hyper_units is None:
+            hyper_units = min(self.units, max(16, self.units // 8))
         self.hyper_units = positive_integer("hyper_units", hyper_units)
         self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
         self.weight_generation = one_of("weight_generation", weight_generation, ("scaling", "full"))
@@ -144,8 +150,20 @@ class HyperCell(WeightGeneration, GatedCell):
             **self.hyper_maps,
         }
 
+    @property
+    def main_weights(self):
+        """The weights of the main cell: kernels, bias and layer norms."""
+        return [w for w in self.weights if not w.name.startswith(OF_HYPERNETWORK)]
+
+    @property
+    def hyper_weights(self):
+        """The weights of the hypernetwork: the small cell, and the maps from its output."""
+        return [w for w in self.weights if w.name.startswith(OF_HYPERNETWORK)]
+
     def generated_weights(self, sequences, initial_state=None, mask=None):
         """Runs the cell over sequences, without dropout, and returns what it generates.
+
+        In half precision c goes from step to step in float32, as in `GatedRNN`.
 
         Args:
             sequences: `(batch, time, features)`.
@@ -166,7 +184,7 @@ class HyperCell(WeightGeneration, GatedCell):
             self.build((sequences.shape[0], sequences.shape[2]))
 
         def row_of(output, states):
-            small = {name: ops.convert_to_tensor(w) for name, w in self.small.items()}
+            small = {name: self.computable(w) for name, w in self.small.items()}
             hyper_h = states[self.state_names.index("hyper_h")]
             rows = [
                 ops.reshape(ops.transpose(part, (1, 0, 2)), (-1, part.shape[0] * part.shape[2]))
@@ -175,8 +193,9 @@ class HyperCell(WeightGeneration, GatedCell):
             return ops.concatenate(rows, axis=-1)
 
         recorder = Recorder(self, row_of, self.gates * sum(self.generated_sizes))
-        recorder = keras.layers.RNN(recorder, return_sequences=True, dtype=self.dtype_policy)
-        record = recorder(sequences, initial_state=initial_state, mask=mask)
+        recorder = keras.layers.RNN(recorder, return_sequences=True, dtype=recorder.dtype_policy)
+        record = recorder(sequences, initial_state=initial_state, mask=mask, training=False)
+        record = ops.cast(record, self.compute_dtype)
         x, h, _ = self.generated_sizes
         parts = ops.split(record, [self.gates * x, self.gates * (x + h)], axis=-1)
         shape = (*ops.shape(record)[:2], self.gates)

@@ -17,7 +17,8 @@ class HyperGRU(HyperCellLayer):
 
     Args:
         units: positive integer, size of the output.
-        hyper_units: positive integer, size of the small GRU. Default 128.
+        hyper_units: positive integer, size of the small GRU. Default `None`: an eighth of
+            `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of the embeddings z. Default 16.
         dropout: rate in [0, 1) of the dropout on the inputs, one mask `(batch, features)` for all
             steps of a sequence, drawn anew at each call, only in training. Default 0.
@@ -65,4 +66,6 @@ class HyperGRU(HyperCellLayer):
         "recurrent_dropout",
         "hyper_recurrent_dropout",
         "hyper_initializer",
+        "main_weights",
+        "hyper_weights",
     )

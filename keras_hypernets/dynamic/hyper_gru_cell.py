@@ -31,7 +31,8 @@ class HyperGRUCell(HyperCell):
 
     Args:
         units: positive integer, size of `h`.
-        hyper_units: positive integer, size of `hyper_h`. Default 128.
+        hyper_units: positive integer, size of `hyper_h`. Default `None`: an eighth of
+            `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of every z. Default 16.
         weight_generation: `"scaling"` (default) or `"full"`, as for `HyperLSTMCell`.
         layer_norm: whether both cells are normalised. Default `True`.
@@ -72,7 +73,7 @@ class HyperGRUCell(HyperCell):
     def __init__(
         self,
         units,
-        hyper_units=128,
+        hyper_units=None,
         embedding_dim=16,
         weight_generation="scaling",
         layer_norm=True,
@@ -115,8 +116,7 @@ class HyperGRUCell(HyperCell):
         u, r, g_input, g_recurrent = ops.unstack(self.normalize(parts, small, f"{prefix}gate"), 4)
         u, r = self.recurrent_activation(u), self.recurrent_activation(r)
         g = self.activation(g_input + r * g_recurrent)
-        if mask is not None:
-            g *= mask
+        g = g if mask is None else g * mask
         return u * h + (1 - u) * g
 
     def tail(self, pre, state, small, noise):

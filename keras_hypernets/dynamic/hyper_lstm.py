@@ -17,7 +17,8 @@ class HyperLSTM(HyperCellLayer):
 
     Args:
         units: positive integer, size of the output.
-        hyper_units: positive integer, size of the small LSTM. Default 128.
+        hyper_units: positive integer, size of the small LSTM. Default `None`: an eighth of
+            `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of the embeddings z. Default 16.
         dropout: rate in [0, 1) of the dropout on the inputs, one mask `(batch, features)` for all
             steps of a sequence, drawn anew at each call, only in training. Default 0.
@@ -41,6 +42,9 @@ class HyperLSTM(HyperCellLayer):
     Raises:
         ValueError: for an argument out of its range, or states of another number or shape.
 
+    `main_weights` and `hyper_weights` list the weights of the main cell and of the hypernetwork, to
+    freeze one of them: see `HyperLSTMCell`.
+
     Example:
 
     >>> layer = keras_hypernets.HyperLSTM(32, hyper_units=8, return_sequences=True)
@@ -60,10 +64,13 @@ class HyperLSTM(HyperCellLayer):
         "layer_norm",
         "layer_norm_epsilon",
         "forget_bias",
+        "hyper_forget_bias",
         "activation",
         "recurrent_activation",
         "use_bias",
         "recurrent_dropout",
         "hyper_recurrent_dropout",
         "hyper_initializer",
+        "main_weights",
+        "hyper_weights",
     )

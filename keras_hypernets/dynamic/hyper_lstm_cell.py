@@ -4,6 +4,7 @@ import keras
 
 from keras_hypernets.dynamic.hyper_cell import HyperCell
 from keras_hypernets.dynamic.layer_norm_lstm_cell import LSTMTail
+from keras_hypernets.validation import number
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -15,7 +16,7 @@ class HyperLSTMCell(LSTMTail, HyperCell):
     the weights of the main LSTM at the same step (eq. 12 and 13):
 
         y^_t = LN(W^_y x_t + V^_y h_{t-1} + U^_y h^_{t-1} + b^_y)
-        c^_t = sigma(f^ + forget_bias) c^_{t-1} + sigma(i^) phi(g^)
+        c^_t = sigma(f^ + hyper_forget_bias) c^_{t-1} + sigma(i^) phi(g^)
         h^_t = sigma(o^) phi(LN(c^_t))
 
         z_x = A_x h^_t + a_x        z_h = A_h h^_t + a_h        z_b = A_b h^_t
@@ -33,12 +34,15 @@ class HyperLSTMCell(LSTMTail, HyperCell):
 
     Args:
         units: positive integer, size of `h` and `c`.
-        hyper_units: positive integer, size of `hyper_h` and `hyper_c`. Default 128.
+        hyper_units: positive integer, size of `hyper_h` and `hyper_c`. Default `None`: an eighth of
+            `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of every z. Default 16.
         weight_generation: `"scaling"` (default) or `"full"`.
         layer_norm: whether both cells are normalised. Default `True`.
         layer_norm_epsilon: added to the variance. Default 1e-3.
-        forget_bias: added to the forget gates of both cells. Default 1.0.
+        forget_bias: added to the forget gate of the main cell. Default 1.0.
+        hyper_forget_bias: added to the forget gate of the small cell. Default 1.0, which is fixed
+            in the author's code.
         recurrent_dropout: rate of the dropout on the main cell's candidate phi(g), without memory
             loss, a new mask each step, only in training. It is not Keras' `recurrent_dropout`,
             which drops `h`. Default 0.
@@ -60,6 +64,29 @@ class HyperLSTMCell(LSTMTail, HyperCell):
         `h` of shape `(batch, units)`, and `[h, c, hyper_h, hyper_c]`.
 
     Masking is `keras.layers.RNN`'s: a masked step keeps all four states.
+
+    Weights, each the attribute of its name, with Z = `embedding_dim` and H = `hyper_units`:
+
+    | name | shape | what it is |
+    |---|---|---|
+    | `kernel` | (4, features, units) | W_y, with full generation Z of them for each gate |
+    | `recurrent_kernel` | (4, units, units) | U_y, likewise |
+    | `bias` | (4, units) | b_0 |
+    | `gate_gamma`, `gate_beta` | (4, units) | layer norm of the gates |
+    | `cell_gamma`, `cell_beta` | (units) | layer norm of c |
+    | `hyper_kernel` | (4, features, H) | W^_y |
+    | `hyper_state_kernel` | (4, units, H) | V^_y, from the main h |
+    | `hyper_recurrent_kernel` | (4, H, H) | U^_y |
+    | `hyper_bias`, `hyper_gate_gamma`, ... | | the small cell's, like the main cell's |
+    | `embedding_kernel` | (H, 12 Z) | A_x, A_h, A_b for each gate |
+    | `embedding_bias` | (8 Z) | a_x, a_h for each gate |
+    | `scale_kernel` | (12, Z, units) | D_x, D_h, B for each gate; (4, Z, units), B, if full |
+
+    `main_weights` lists the first six rows, `hyper_weights` the others, the hypernetwork. To train
+    one of the two alone, set `trainable = False` on each weight of the other, then compile. (Keras
+    does not save that: after loading a model, freeze again.) With few units the hypernetwork can be
+    the larger part: `HyperLSTM(64)` on 32 features has 48,352 weights, 25,472 of them in the main
+    cell; with `embedding_dim=4` it has 36,736.
 
     Raises:
         ValueError: for an argument out of its range, or states of another number or shape.
@@ -87,12 +114,13 @@ class HyperLSTMCell(LSTMTail, HyperCell):
     def __init__(
         self,
         units,
-        hyper_units=128,
+        hyper_units=None,
         embedding_dim=16,
         weight_generation="scaling",
         layer_norm=True,
         layer_norm_epsilon=1e-3,
         forget_bias=1.0,
+        hyper_forget_bias=1.0,
         **kwargs,
     ):
         super().__init__(
@@ -105,12 +133,21 @@ class HyperLSTMCell(LSTMTail, HyperCell):
             forget_bias=forget_bias,
             **kwargs,
         )
+        self.hyper_forget_bias = number("hyper_forget_bias", hyper_forget_bias)
 
     def tail(self, pre, state, small, noise):
         gates = self.add_bias(pre["hyper"], small, "hyper_bias")
         hyper_h, hyper_c = self.lstm(
-            gates, state["hyper_c"], small, noise.get("hyper_candidate"), "hyper_"
+            gates,
+            state["hyper_c"],
+            small,
+            self.hyper_forget_bias,
+            noise.get("hyper_candidate"),
+            "hyper_",
         )
         gates = self.add_bias(sum(self.modulated_sums(hyper_h, pre, small)), small, "bias")
-        h, c = self.lstm(gates, state["c"], small, noise.get("candidate"))
+        h, c = self.lstm(gates, state["c"], small, self.forget_bias, noise.get("candidate"))
         return h, {"h": h, "c": c, "hyper_h": hyper_h, "hyper_c": hyper_c}
+
+    def get_config(self):
+        return {**super().get_config(), "hyper_forget_bias": self.hyper_forget_bias}

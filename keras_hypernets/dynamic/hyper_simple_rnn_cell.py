@@ -27,7 +27,8 @@ class HyperSimpleRNNCell(HyperCell):
 
     Args:
         units: positive integer, size of `h`.
-        hyper_units: positive integer, size of `hyper_h`. Default 128.
+        hyper_units: positive integer, size of `hyper_h`. Default `None`: an eighth of
+            `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of every z. Default 16.
         weight_generation: `"scaling"` (default) or `"full"`.
         layer_norm: whether both cells are normalised. Default `False`.
@@ -65,7 +66,7 @@ class HyperSimpleRNNCell(HyperCell):
     def __init__(
         self,
         units,
-        hyper_units=128,
+        hyper_units=None,
         embedding_dim=16,
         weight_generation="scaling",
         layer_norm=False,

@@ -18,19 +18,20 @@ class LSTMTail:
         self.add_layer_norm(f"{prefix}gate", (4, units))
         self.add_layer_norm(f"{prefix}cell", (units,))
 
-    def lstm(self, gates, c, small, mask=None, prefix=""):
+    def lstm(self, gates, c, small, forget_bias, mask=None, prefix=""):
         """Returns the new h and c.
 
         Args:
             gates: `(4, batch, units)`, sums of the linear maps with their bias; order i, f, g, o.
             c: `(batch, units)`, of the step before, in the same precision or a higher one.
             small: weights of the layer norms by name.
+            forget_bias: added to f.
             mask: dropout mask of the candidate g, or None.
             prefix: of the names in `small`, `"hyper_"` for the small cell.
         """
         i, f, g, o = ops.unstack(self.normalize(gates, small, f"{prefix}gate"), 4)
         g = self.activation(g) if mask is None else self.activation(g) * mask
-        kept = ops.cast(self.recurrent_activation(f + self.forget_bias), c.dtype) * c
+        kept = ops.cast(self.recurrent_activation(f + forget_bias), c.dtype) * c
         c = kept + ops.cast(self.recurrent_activation(i) * g, c.dtype)
         normalized = ops.cast(self.normalize(c, small, f"{prefix}cell"), gates.dtype)
         return self.recurrent_activation(o) * self.activation(normalized), c
@@ -123,5 +124,5 @@ class LayerNormLSTMCell(LSTMTail, GatedCell):
 
     def tail(self, pre, state, small, noise):
         gates = self.add_bias(pre["gates"], small, "bias")
-        h, c = self.lstm(gates, state["c"], small, noise.get("candidate"))
+        h, c = self.lstm(gates, state["c"], small, self.forget_bias, noise.get("candidate"))
         return h, {"h": h, "c": c}

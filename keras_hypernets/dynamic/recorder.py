@@ -3,25 +3,72 @@
 from collections.abc import Callable
 
 import keras
+from keras import ops
+
+from keras_hypernets.dynamic.gated_cell import GatedCell
+
+HALF = ("float16", "bfloat16")
 
 
 class Recorder(keras.Layer):
-    """A cell that makes the steps of another one, without dropout, and puts out something else.
+    """A cell that runs the steps of another one and outputs what `observe` makes of them.
+
+    Where the other cell has `float32_states` and half precision, the recorder's own states are
+    float32, since Keras' RNN casts all states to the one dtype of its cell. Its outputs are then
+    float32 too.
 
     Args:
         cell: the cell.
-        observe: function of the cell's output and its new states, in their order, to what to put
-            out instead, `(batch, output_size)`.
-        output_size: size of that.
+        observe: function of the cell's output and its new states, in their order, to the output
+            `(batch, output_size)`. Default `None`: the cell's output.
+        output_size: size of what `observe` returns. Default `None`: the cell's.
     """
 
-    def __init__(self, cell: keras.Layer, observe: Callable, output_size: int):
-        super().__init__(dtype=cell.dtype_policy)
-        self.cell = cell
+    def __init__(
+        self, cell: keras.Layer, observe: Callable | None = None, output_size: int | None = None
+    ):
+        self.carries_float32 = carries_float32(cell)
+        dtype = "float32" if self.carries_float32 else cell.dtype_policy
+        super().__init__(dtype=dtype, name=cell.name)
+        self.step = _StepOnFloat32(cell) if self.carries_float32 else cell
         self.observe = observe
         self.state_size = cell.state_size
-        self.output_size = output_size
+        self.output_size = output_size or cell.output_size
 
-    def call(self, inputs, states):
-        output, states = self.cell(inputs, states, training=False)
-        return self.observe(output, states), states
+    def call(self, inputs, states, training=False):
+        output, states = self.step(inputs, states, training=training)
+        output = output if self.observe is None else self.observe(output, states)
+        if self.carries_float32:
+            output, *states = (ops.cast(tensor, "float32") for tensor in (output, *states))
+        return output, states
+
+
+class _StepOnFloat32(keras.Layer):
+    """Calls a cell in its own dtype, without casting states to it as every layer does."""
+
+    def __init__(self, cell):
+        super().__init__(dtype=cell.dtype_policy)
+        self.cell = cell
+        self.built = True  # as the cell is
+
+    @property
+    def input_dtype(self):
+        return "float32"
+
+    def call(self, inputs, states, training=False):
+        return self.cell.call(inputs, carried_states(self.cell, states), training=training)
+
+
+def carries_float32(cell: keras.Layer) -> bool:
+    """Whether a cell in half precision has states that go from step to step in float32."""
+    as_base = isinstance(cell, GatedCell) and type(cell).call is GatedCell.call
+    return as_base and cell.compute_dtype in HALF and bool(cell.float32_states)
+
+
+def carried_states(cell: GatedCell, states: list) -> list:
+    """Casts a cell's `float32_states` to float32 in half precision, all else to its dtype."""
+    wide = cell.float32_states if cell.compute_dtype in HALF else ()
+    return [
+        ops.cast(state, "float32" if name in wide else cell.compute_dtype)
+        for name, state in zip(cell.state_names, states, strict=True)
+    ]

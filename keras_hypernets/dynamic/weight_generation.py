@@ -83,8 +83,8 @@ class WeightGeneration:
             and z_h, each `(gates, batch, embedding_dim)`, and b.
         """
         no_bias = self.gates * self.embedding_dim
-        z = ops.matmul(hyper_h, small["embedding_kernel"])
-        z += ops.pad(small["embedding_bias"], [[0, no_bias]])
+        bias = ops.pad(small["embedding_bias"], [[0, no_bias]])
+        z = ops.matmul(hyper_h, small["embedding_kernel"]) + bias
         z = ops.transpose(ops.reshape(z, (-1, 3 * self.gates, self.embedding_dim)), (1, 0, 2))
         if self.weight_generation == "scaling":
             return ops.split(ops.matmul(z, small["scale_kernel"]), 3)

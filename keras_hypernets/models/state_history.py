@@ -52,8 +52,9 @@ def _read(model, ids, states):
         recorder = Recorder(
             cell, lambda output, states: ops.concatenate([output, *states], axis=-1), sum(sizes)
         )
-        recorder = keras.layers.RNN(recorder, return_sequences=True, dtype=layer.dtype_policy)
-        record = recorder(x, initial_state=layer_states)
+        recorder = keras.layers.RNN(recorder, return_sequences=True, dtype=recorder.dtype_policy)
+        record = recorder(x, initial_state=layer_states, training=False)
+        record = ops.cast(record, layer.compute_dtype)
         ends = itertools.accumulate(sizes[:-1])
         output, *recorded = ops.split(record, list(ends), axis=-1)
         history.extend(recorded)

@@ -225,7 +225,7 @@ def chain(model: keras.Model, x: Any, states: list, recur: Callable) -> tuple[An
             count = len(layer.cell.state_size)
             x, layer_states = recur(layer, x, states[:count])
             states = states[count:]
-            new_states += layer_states
+            new_states.extend(layer_states)
         else:
             x = layer(x)
     return x, new_states

@@ -131,6 +131,24 @@ def test_small_steps_of_c_add_up(row, dtype, training):
         np.testing.assert_allclose(one, other, 0.02)
 
 
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_generated_weights_are_those_of_the_layer(dtype):
+    """Also where c grows by steps that it would not notice in half precision."""
+    layer = HyperLSTM(3, 4, 2, layer_norm=False, return_state=True, dtype=dtype)
+    x = np.zeros((1, 400, 3), "float32")
+    layer.build(x.shape)
+    randomize(layer, deviation=0.1)
+    layer.cell.hyper_bias.assign([[-6.0] * 4, [20.0] * 4, [1.0] * 4, [9.0] * 4])
+    hyper_h = layer(x)[3]
+    small = {name: layer.cell.computable(weight) for name, weight in layer.cell.small.items()}
+    expected = layer.cell.generate(ops.cast(hyper_h, layer.compute_dtype), small)
+    for one, other in zip(layer.generated_weights(x), expected, strict=True):
+        one, other = (
+            ops.convert_to_numpy(ops.cast(v, "float32")) for v in (one[0, -1], other[:, 0])
+        )
+        np.testing.assert_array_equal(one, other)
+
+
 @IN_TRAINING_AND_NOT
 @IN_HALF
 def test_errors_of_1000_steps_do_not_add_up(row, dtype, training):

@@ -23,6 +23,22 @@ import jax.numpy as jnp
 
 # Keras' own tanh is in single precision on JAX.
 DOUBLE = {"dtype": "float64", "activation": jnp.tanh}
+
+
+class PeepholeCell(LayerNormLSTMCell):
+    """Its tail reads weights as attributes, one of them a sublayer's."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.peephole = self.add_gate_weight("peephole", (4, self.units), "bias")
+        self.dense = keras.layers.Dense(self.units, use_bias=False, dtype=self.dtype_policy)
+        self.dense.build((None, self.units))
+
+    def tail(self, pre, state, small, noise):
+        gates = pre["gates"] + self.peephole[:, None] * self.dense(state["c"])
+        return super().tail({"gates": gates}, state, small, noise)
+
+
 EVERY = {"return_sequences": True, "return_state": True}
 WAYS = {
     "HyperLSTM": (HyperLSTMCell, SMALL, EVERY),
@@ -33,6 +49,7 @@ WAYS = {
     ),
     "HyperGRU, last step, masked": (HyperGRUCell, SMALL, {"mask": MASK, "return_state": True}),
     "HyperSimpleRNN, last step": (HyperSimpleRNNCell, SMALL, {"return_state": True}),
+    "weights as attributes": (PeepholeCell, {}, EVERY),
     "LSTM, blocks of steps, masked": (
         LayerNormLSTMCell,
         {"use_bias": False},

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from backends import gradients
+from backends import BACKEND, gradients
 from keras import ops
 from random_weights import randomize
 from rows import ROWS, for_rows, row_of, rows
@@ -115,6 +115,30 @@ def test_gradients(row):
     states = states_for(loop.cell, 3)
     found, expected = (gradients(one, x, states, **given) for one in (layer, loop))
     assert_close(found, expected, 1e-4)
+
+
+@rows("cell", "sequence", without=("keras.layers.LSTM",))
+def test_training_with_dropout(row):
+    """There are gradients, and what the layer is given stays as it was."""
+    # Keras' loop on JAX cannot draw masks, unless it is unrolled.
+    unroll = row.kind == "cell" and BACKEND == "jax"
+    both = keras.layers.Bidirectional(row.layer(unroll=unroll))
+    for layer in (both.forward_layer, both.backward_layer):
+        for one, name in (
+            (layer, "dropout"),
+            (layer.cell, "recurrent_dropout"),
+            (layer.cell, "hyper_recurrent_dropout"),
+        ):
+            if hasattr(one, name) and not (one is layer.cell and "SimpleRNN" in row.name):
+                setattr(one, name, 0.5)
+    dense = keras.layers.Dense(3, "tanh")
+    inputs = keras.Input(row.shape)
+    x = dense(inputs)
+    model = keras.Model(inputs, [x, both(x)])
+    randomize(model)
+    for gradient in gradients(model, row.x(), training=True):
+        assert np.all(np.isfinite(gradient))
+    assert_close(model(row.x(), training=True)[0], dense(row.x()))
 
 
 @rows("cell", "sequence", quick=SEQUENCES)

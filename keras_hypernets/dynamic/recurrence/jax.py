@@ -73,7 +73,7 @@ def _run(tail, kernels, small, state, steps):
             _, pull = jax.vjp(lambda *args: tail(*args, key, keep), of_step, state, small)
             dproducts, dstate, more = pull((dy, dstate))
             for s, W in _but("x", kernels).items():
-                dstate[s] += jnp.einsum("bo,io->bi", dproducts[s], W)
+                dstate[s] = dstate[s] + jnp.einsum("bo,io->bi", dproducts[s], W)
             return (dstate, tree.tree_map(_add, dsmall, more)), dproducts
 
         zeros = tree.tree_map(_zeros_like, small)
@@ -98,7 +98,7 @@ def _tail_of(cell, sequences):
     def tail(products, state, small, key, keep):
         pre = pre_activations(products, sources)
         noise = {} if key is None else _noise(cell, state, key)
-        output, new = cell.tail(pre, state, small, noise)
+        output, new = cell.run_tail(pre, state, small, noise)
         if keep is not None:
             new = {name: jnp.where(keep, new[name], state[name]) for name in new}
             output = jnp.where(keep, output, state[OUTPUT])

@@ -1,5 +1,7 @@
 """The products of a step, one for each source: all kernels of the source side by side."""
 
+import itertools
+
 from keras import ops
 
 
@@ -21,9 +23,7 @@ def side_by_side(kernels):
 def weights_of(cell):
     """The kernels of each source side by side, and the small weights, in the compute dtype."""
 
-    def value(weight):
-        return ops.cast(ops.convert_to_tensor(weight), cell.compute_dtype)
-
+    value = cell.computable
     kernels = {
         source: side_by_side({p: value(W) for p, W in maps.items()})
         for source, maps in by_source(cell).items()
@@ -33,12 +33,12 @@ def weights_of(cell):
 
 def apart(values, kernels):
     """Takes the columns of `(rows, gates * units + ...)` apart to `(gates, rows, units)` each."""
-    parts, start = {}, 0
-    for p, W in kernels.items():
-        gates, _, units = W.shape
-        part = values[:, start : start + gates * units]
-        parts[p] = ops.transpose(ops.reshape(part, (-1, gates, units)), (1, 0, 2))
-        start += gates * units
+    sizes = [W.shape[0] * W.shape[2] for W in kernels.values()]
+    ends = itertools.accumulate(sizes)
+    parts = {}
+    for (p, W), size, end in zip(kernels.items(), sizes, ends, strict=True):
+        part = ops.reshape(values[:, end - size : end], (-1, W.shape[0], W.shape[2]))
+        parts[p] = ops.transpose(part, (1, 0, 2))
     return parts
 
 
@@ -63,7 +63,7 @@ def prepared_cell(cell):
         state = dict(zip(cell.state_names, states, strict=True))
         products = {s: ops.matmul(state[s], W) for s, W in kernels.items() if s != "x"}
         pre = pre_activations({"x": of_x, **products}, sources)
-        output, new_state = cell.tail(pre, state, small, {})
+        output, new_state = cell.run_tail(pre, state, small, {})
         return output, [new_state[name] for name in cell.state_names]
 
     return of_inputs, step

@@ -58,7 +58,7 @@ def compiled_steps(cell, rides, sequences):
                 results, (of_step, state, small), (dy, dstate), "zero"
             )
             for s, W in kernels.items():
-                dstate[s] += tf.matmul(dproducts[s], W, transpose_b=True)
+                dstate[s] = dstate[s] + tf.matmul(dproducts[s], W, transpose_b=True)
             return (dstate, nest.map_structure(add, dsmall, more)), dproducts
 
         specs = nest.map_structure(lambda v: tf.TensorSpec(v.shape[1:], v.dtype), products)
@@ -78,7 +78,7 @@ def _tail_of(cell, rides, sequences):
         pre = pre_activations(products, sources)
         batch = tf.shape(state[cell.state_names[0]])[0]
         noise = {} if seed is None else _noise(cell, batch, seed, t)
-        output, new = cell.tail(pre, state, small, noise)
+        output, new = cell.run_tail(pre, state, small, noise)
         if keep is not None:
             new = {name: tf.where(keep, new[name], state[name]) for name in new}
             output = tf.where(keep, output, state[OUTPUT])
