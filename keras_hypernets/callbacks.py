@@ -12,8 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_hypernets import plots
-from keras_hypernets.dynamic.hyper_cell import HyperCell
-from keras_hypernets.dynamic.weight_generation import INITIAL_SCALE
+from keras_hypernets.dynamic.hyper_cell import INITIAL_SCALE, HyperCell
 from keras_hypernets.models.stepping import recurrent_layers
 from keras_hypernets.plots.cell_saturation import draw_cell_saturation, tanh_of
 from keras_hypernets.plots.layers_within import layers_within

@@ -77,7 +77,7 @@ def one_of(name: str, value: Any, allowed: Sequence) -> Any:
     return value
 
 
-def by_keras(name: str, value: Any) -> Any:
+def keras_object(name: str, value: Any) -> Any:
     """Returns what Keras makes of an activation, initializer, regularizer or constraint.
 
     Which of them it is says the last word of the argument's name. `None` is no initializer.

@@ -21,11 +21,11 @@ class KeepCell(GatedCell):
         self.kernel = self.add_weight(shape=(1, input_shape[-1], self.units), name="kernel")
 
     @property
-    def linear(self):
+    def linear_maps(self):
         return {"x": {"x": self.kernel}}
 
-    def tail(self, pre, state, small, noise):
-        mask = noise.get("candidate", ops.ones_like(state["h"]))
+    def tail(self, pre, state, weights, dropout_masks):
+        mask = dropout_masks.get("candidate", ops.ones_like(state["h"]))
         return mask, {"h": pre["x"][0]}
 
 
@@ -42,11 +42,11 @@ class PeepholeCell(LayerNormLSTMCell):
         self.norm = keras.layers.LayerNormalization(dtype=self.dtype_policy)
         self.norm.build((None, self.units))
 
-    def tail(self, pre, state, small, noise):
-        peephole = small["peephole"] if self.by_name else self.peephole
+    def tail(self, pre, state, weights, dropout_masks):
+        peephole = weights["peephole"] if self.by_name else self.peephole
         c = self.norm(state["c"])  # in the compute dtype, like all other layers' outputs
         gates = pre["gates"] + peephole[:, None] * c
-        return super().tail({"gates": gates}, state, small, noise)
+        return super().tail({"gates": gates}, state, weights, dropout_masks)
 
 
 class BrokenCell(GatedCell):
@@ -72,7 +72,7 @@ class BrokenCell(GatedCell):
         self.random = keras.random.SeedGenerator(0)
 
     @property
-    def linear(self):
+    def linear_maps(self):
         source = {"no input": "h", "a source that does not exist": "q"}.get(self.rule, "x")
         return {
             "sum": {"x": self.kernel, source: self.kernel}
@@ -80,7 +80,7 @@ class BrokenCell(GatedCell):
             else {source: self.kernel}
         }
 
-    def tail(self, pre, state, small, noise):
+    def tail(self, pre, state, weights, dropout_masks):
         h = pre["sum"][0]
         if self.rule == "a forgotten state":
             return h, {"h": h}
@@ -123,14 +123,14 @@ class GatedCellTest(tf.test.TestCase):
         x = np.ones((2, 3, 3), "float32")
         pure = ("a kernel", "random numbers", "a variable changes")  # where a loop differentiates
         for rule, message in (
-            ("two weights of one name", "outside `linear` must have different names"),
+            ("two weights of one name", "outside `linear_maps` must have different names"),
             ("name of an argument", "`name` of a weight .* BrokenCell. Received: name='units'"),
             ("name of a method", "`name` of a weight .* BrokenCell. Received: name='tail'"),
             ("no input", r"must be the input \"x\" and .* Received: sources \('h',\)"),
             ("a source that does not exist", "Received: sources .*'q'"),
             ("a forgotten state", r"new states \('h', 'c'\). Received: states \('h',\)"),
-            ("a kernel", "can read only the cell's weights outside `linear`: none. .*kernel'"),
-            ("random numbers", "outside `linear`: none. .* reads .*seed_generator_state"),
+            ("a kernel", "can read only the cell's weights outside `linear_maps`: none. .*kernel'"),
+            ("random numbers", "outside `linear_maps`: none. .* reads .*seed_generator_state"),
             ("a variable changes", "must not change variables.* assigns to .*count"),
         ):
             for training in [True] if rule in pure else [False, True]:
@@ -149,12 +149,14 @@ class GatedCellTest(tf.test.TestCase):
     def test_small_holds_every_other_weight(self):
         cell = HyperLSTMCell(4, 3, 2)
         cell.build((None, 5))
-        large = {name for maps in cell.linear.values() for name in [k.name for k in maps.values()]}
+        large = {
+            name for maps in cell.linear_maps.values() for name in [k.name for k in maps.values()]
+        }
         self.assertEqual(
-            large | set(cell.small),
+            large | set(cell.tail_weights),
             {weight.name for weight in cell.weights},
         )
-        self.assertEqual(large & set(cell.small), set())
+        self.assertEqual(large & set(cell.tail_weights), set())
         self.assertEqual(
             large,
             {
@@ -298,7 +300,7 @@ class GatedCellTest(tf.test.TestCase):
         """The squares of 400 have no place in float16."""
         cell = LayerNormLSTMCell(6, dtype="mixed_float16")
         cell.build((None, 3))
-        small = {n: ops.convert_to_tensor(w, "float16") for n, w in cell.small.items()}
+        small = {n: ops.convert_to_tensor(w, "float16") for n, w in cell.tail_weights.items()}
         x = np.random.default_rng(0).uniform(-400, 400, (4, 2, 6))
         normalized = cell.normalize(ops.convert_to_tensor(x, "float16"), small, "gate")
         expected = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3)

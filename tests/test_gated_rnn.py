@@ -181,7 +181,7 @@ class AsALayer(tf.test.TestCase):
         ):
             layer = make()
             self.assertIsInstance(layer.cell, cell_class)
-            for name in layer.of_cell:
+            for name in layer.forwarded:
                 self.assertEqual(getattr(layer, name), getattr(layer.cell, name))
 
     def test_the_fast_loop_runs_in_training_only(self):
@@ -203,7 +203,7 @@ class AsALayer(tf.test.TestCase):
             GatedRNN(LayerNormLSTMCell(4))(tf.ones((2, 3, 4)), training=True)
 
             class OwnNoise(LayerNormLSTMCell):
-                def noise(self, batch_size):
+                def draw_dropout_masks(self, batch_size):
                     return {}
 
             for cell in (OwnNoise(4), LayerNormLSTMCell(4, dtype="mixed_bfloat16")):

@@ -122,7 +122,7 @@ class Package(unittest.TestCase):
             warnings = [line for line in run.stderr.splitlines() if line.startswith("Warn:")]
             self.assertEqual(warnings, [])  # as pdoc writes them
             page = Path(folder, "keras_hypernets.html").read_text()
-        self.assertIn("c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(g))", page)
+        self.assertIn("c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(c~))", page)
 
     def test_public_classes_are_registered_and_documented(self):
         for module in (keras_hypernets, keras_hypernets.models, keras_hypernets.initializers):

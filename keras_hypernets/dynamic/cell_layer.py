@@ -12,7 +12,7 @@ class CellLayer(GatedRNN):
     Same weights, names and order as `keras.layers.RNN(cell)`: `set_weights` with the other's
     `get_weights()` moves them. (Files of weights do not: Keras keys them by class.)
 
-    A subclass has a `cell_class` and says in `of_cell` which of the cell's attributes are the
+    A subclass has a `cell_class` and says in `forwarded` which of the cell's attributes are the
     layer's too.
 
     Args:
@@ -35,11 +35,11 @@ class CellLayer(GatedRNN):
     """
 
     cell_class = None
-    of_cell = ()
+    forwarded = ()
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        for name in cls.of_cell:
+        for name in cls.forwarded:
             setattr(cls, name, _attribute_of_cell(name))
 
     def __init__(

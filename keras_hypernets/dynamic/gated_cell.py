@@ -1,4 +1,4 @@
-"""What every recurrent cell here is: a table of linear maps and a pure tail."""
+"""GatedCell: what every recurrent cell here is, a table of linear maps and a pure tail."""
 
 import keras
 from keras import ops
@@ -7,7 +7,7 @@ from keras_hypernets.dynamic.weights_of_tail import WeightsOfTail
 from keras_hypernets.initializers import per_gate
 from keras_hypernets.validation import (
     boolean,
-    by_keras,
+    keras_object,
     positive_integer,
     positive_number,
     rate,
@@ -20,12 +20,12 @@ class GatedCell(keras.Layer):
 
     One step of any gated recurrent network is
 
-        p_t = sum over sources s of W_ps s_t        (`linear`: pre-activation p, source s)
+        p_t = sum over sources s of W_ps s_t        (`linear_maps`: pre-activation p, source s)
         y_t, state_t = tail(p_t, state_{t-1})       (everything else)
 
-    where a source is the input `"x"` or a state of the step before. A subclass says what its maps
-    are (`linear`) and what happens to their sums (`tail`); this class applies them, so that the
-    same cell runs inside `keras.layers.RNN` and in any faster loop that knows the two.
+    A source is the input `"x"` or a state of the step before. A subclass defines the maps and the
+    tail; this class applies them. So the same cell runs inside `keras.layers.RNN` and in the faster
+    loops of `GatedRNN`.
 
     Kernels are gate-major, `(gates, in, units)`: `x @ W` gives `(gates, batch, units)`, whose gates
     are contiguous.
@@ -33,30 +33,30 @@ class GatedCell(keras.Layer):
     A subclass defines
 
     - `state_names`: names of the states, the output's `"h"` first.
-    - `state_size`: list with the units of each state. Default: `units` for each.
+    - `state_size`: list with the size of each state. Default: `units` for each.
     - `build(input_shape)`: makes the weights with `add_gate_weight` and `add_weight`.
-    - `linear`: property, `{pre_activation: {source: kernel}}`.
-    - `tail(pre, state, small, noise)`: pure function of four dictionaries: `pre` holds
-      `(gates, batch, units)` sums, `state` the states of the step before, `small` every weight that
-      is in no linear map by its name (`self.name` reads the same values), `noise` the masks of
-      `noise()`, empty outside training. Returns the output `(batch, units)` and the dictionary of
+    - `linear_maps`: property, `{pre_activation: {source: kernel}}`.
+    - `tail(pre, state, weights, dropout_masks)`: pure function of four dictionaries. `pre` holds
+      the sums `(gates, batch, units)`; `state` the states of the step before; `weights` all weights
+      outside `linear_maps`, by name (`self.name` reads the same value); `dropout_masks` the masks
+      of this step, empty outside training. Returns the output `(batch, units)` and a dictionary of
       all new states.
-    - `noise_rates` (optional): property, `{name: (rate, units)}` of the dropout masks for `tail`.
+    - `dropout_rates` (optional): property, `{name: (rate, units)}` of the masks that `tail` gets.
     - `float32_states` (optional): names of states that add up over many steps and are in no linear
-      map. Where all else is in half precision, `GatedRNN` gives them to `tail` in float32, which
-      has to return them in float32.
+      map. In half precision `GatedRNN` gives them to `tail` in float32, and `tail` returns them in
+      float32.
 
     Args:
         units: positive integer, size of the output.
         activation: activation of candidates and outputs. Default `"tanh"`.
         recurrent_activation: activation of gates. Default `"sigmoid"`.
         use_bias: whether there are biases. Default `True`.
-        layer_norm: whether `normalize` normalises, for tails that call it. Default `False`.
+        layer_norm: whether `normalize` normalises. Default `False`.
         layer_norm_epsilon: added to the variance. Default 1e-3.
-        kernel_initializer: for the kernels of the input. Default `"glorot_uniform"`. This and every
-            other initializer, regularizer and constraint acts on each gate's block by itself.
-        recurrent_initializer: for the kernels of the states. Default `"orthogonal"`, which on each
-            gate by itself is `keras_hypernets.initializers.GateOrthogonal`.
+        kernel_initializer: for the kernels of the input. Default `"glorot_uniform"`. All
+            initializers, regularizers and constraints act on each gate's block separately.
+        recurrent_initializer: for the kernels of the states. Default `"orthogonal"`, for each gate,
+            like `keras_hypernets.initializers.GateOrthogonal`.
         bias_initializer: default `"zeros"`.
         kernel_regularizer, recurrent_regularizer, bias_regularizer: default `None`.
         kernel_constraint, recurrent_constraint, bias_constraint: default `None`.
@@ -73,11 +73,11 @@ class GatedCell(keras.Layer):
 
     Raises:
         ValueError: for an argument out of its range, inputs or states of another shape, or a
-            subclass that breaks one of these rules.
+            subclass that breaks these rules.
 
-    A new dropout mask is drawn at each step. On the JAX backend `keras.layers.RNN` runs its steps
-    inside `jax.lax.scan`, out of which the moved seed cannot come: there recurrent dropout needs
-    `unroll=True`, without which JAX raises `UnexpectedTracerError`.
+    Each step draws a new dropout mask. On the JAX backend `keras.layers.RNN` runs its steps in
+    `jax.lax.scan`, which cannot update the seed: there recurrent dropout needs `unroll=True`, or
+    `GatedRNN`.
 
     Example:
 
@@ -94,15 +94,15 @@ class GatedCell(keras.Layer):
     ...         self.add_layer_norm("gate", (2, self.units))
     ...
     ...     @property
-    ...     def linear(self):
+    ...     def linear_maps(self):
     ...         return {"gates": {"x": self.kernel, "h": self.recurrent_kernel}}
     ...
-    ...     def tail(self, pre, state, small, noise):
-    ...         gates = self.add_bias(pre["gates"], small, "bias")
-    ...         f, g = keras.ops.unstack(self.normalize(gates, small, "gate"), 2)
+    ...     def tail(self, pre, state, weights, dropout_masks):
+    ...         gates = self.add_bias(pre["gates"], weights, "bias")
+    ...         f, c = keras.ops.unstack(self.normalize(gates, weights, "gate"), 2)
     ...         f = self.recurrent_activation(f)
-    ...         g = self.activation(g) * noise.get("candidate", 1.0)
-    ...         h = f * state["h"] + (1 - f) * g
+    ...         c = self.activation(c) * dropout_masks.get("candidate", 1.0)
+    ...         h = f * state["h"] + (1 - f) * c
     ...         return h, {"h": h}
     >>> layer = keras.layers.RNN(MinimalGatedCell(8), return_sequences=True)
     >>> tuple(layer(keras.ops.ones((2, 5, 3))).shape)
@@ -136,20 +136,20 @@ class GatedCell(keras.Layer):
     ):
         super().__init__(**kwargs)
         self.units = positive_integer("units", units)
-        self.activation = by_keras("activation", activation)
-        self.recurrent_activation = by_keras("recurrent_activation", recurrent_activation)
+        self.activation = keras_object("activation", activation)
+        self.recurrent_activation = keras_object("recurrent_activation", recurrent_activation)
         self.use_bias = boolean("use_bias", use_bias)
         self.layer_norm = boolean("layer_norm", layer_norm)
         self.layer_norm_epsilon = positive_number("layer_norm_epsilon", layer_norm_epsilon)
-        self.kernel_initializer = by_keras("kernel_initializer", kernel_initializer)
-        self.recurrent_initializer = by_keras("recurrent_initializer", recurrent_initializer)
-        self.bias_initializer = by_keras("bias_initializer", bias_initializer)
-        self.kernel_regularizer = by_keras("kernel_regularizer", kernel_regularizer)
-        self.recurrent_regularizer = by_keras("recurrent_regularizer", recurrent_regularizer)
-        self.bias_regularizer = by_keras("bias_regularizer", bias_regularizer)
-        self.kernel_constraint = by_keras("kernel_constraint", kernel_constraint)
-        self.recurrent_constraint = by_keras("recurrent_constraint", recurrent_constraint)
-        self.bias_constraint = by_keras("bias_constraint", bias_constraint)
+        self.kernel_initializer = keras_object("kernel_initializer", kernel_initializer)
+        self.recurrent_initializer = keras_object("recurrent_initializer", recurrent_initializer)
+        self.bias_initializer = keras_object("bias_initializer", bias_initializer)
+        self.kernel_regularizer = keras_object("kernel_regularizer", kernel_regularizer)
+        self.recurrent_regularizer = keras_object("recurrent_regularizer", recurrent_regularizer)
+        self.bias_regularizer = keras_object("bias_regularizer", bias_regularizer)
+        self.kernel_constraint = keras_object("kernel_constraint", kernel_constraint)
+        self.recurrent_constraint = keras_object("recurrent_constraint", recurrent_constraint)
+        self.bias_constraint = keras_object("bias_constraint", bias_constraint)
         self.recurrent_dropout = rate("recurrent_dropout", recurrent_dropout)
         self.seed = None if seed is None else seed_integer("seed", seed, 2**32)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
@@ -163,42 +163,42 @@ class GatedCell(keras.Layer):
         return self.units
 
     @property
-    def linear(self):
+    def linear_maps(self):
         """The linear maps of a step, `{pre_activation: {source: kernel}}`."""
-        raise NotImplementedError(f"{type(self).__name__} must define the property `linear`.")
+        raise NotImplementedError(f"{type(self).__name__} must define the property `linear_maps`.")
 
-    def tail(self, pre, state, small, noise):
+    def tail(self, pre, state, weights, dropout_masks):
         """The rest of a step after the sums `pre`: returns the output and the new states."""
         raise NotImplementedError(f"{type(self).__name__} must define `tail`.")
 
     @property
-    def small(self):
-        """Every weight that is in no linear map, by its name: what `tail` reads."""
-        large = {id(kernel) for maps in self.linear.values() for kernel in maps.values()}
+    def tail_weights(self):
+        """All weights outside `linear_maps`, by name: what `tail` reads."""
+        large = {id(kernel) for maps in self.linear_maps.values() for kernel in maps.values()}
         weights = {}
         for weight in self.weights:
             if id(weight) in large:
                 continue
             if weight.name in weights:
                 raise ValueError(
-                    f"The weights of {type(self).__name__} outside `linear` must have different "
-                    f"names. Received: {weights[weight.name].path!r} and {weight.path!r}"
+                    f"The weights of {type(self).__name__} outside `linear_maps` must have "
+                    f"different names. Received: {weights[weight.name].path!r} and {weight.path!r}"
                 )
             weights[weight.name] = weight
         return weights
 
     @property
-    def noise_rates(self):
+    def dropout_rates(self):
         return {"candidate": (self.recurrent_dropout, self.units)}
 
-    def noise(self, batch_size):
+    def draw_dropout_masks(self, batch_size):
         """Draws the dropout masks of one training step, `{name: (batch, units)}`."""
-        rates = {name: (r, units) for name, (r, units) in self.noise_rates.items() if r > 0}
         return {
             name: keras.random.dropout(
                 ops.ones((batch_size, units), self.compute_dtype), r, seed=self.seed_generator
             )
-            for name, (r, units) in rates.items()
+            for name, (r, units) in self.dropout_rates.items()
+            if r > 0
         }
 
     def add_weight(self, *args, **kwargs):
@@ -214,10 +214,10 @@ class GatedCell(keras.Layer):
         return weight
 
     def add_gate_weight(self, name, shape, options="kernel"):
-        """Adds a weight of shape `(gates, ...)`, each gate's block treated by itself.
+        """Adds a weight of shape `(gates, ...)`, whose gates are initialized separately.
 
         Args:
-            name: name of the weight, also its key in `small`.
+            name: name of the weight.
             shape: `(gates, in, units)` or `(gates, units)`.
             options: whose initializer, regularizer and constraint it gets: `"kernel"` means
                 `self.kernel_initializer` and so on.
@@ -239,15 +239,15 @@ class GatedCell(keras.Layer):
             self.add_weight(name=f"{name}_gamma", shape=shape, initializer="ones")
             self.add_weight(name=f"{name}_beta", shape=shape, initializer="zeros")
 
-    def normalize(self, x, small, name):
-        """Layer normalisation over the units with the gain and offset of `name`, if there is one.
+    def normalize(self, x, weights, name):
+        """Layer normalisation over the units with the gain and offset of `name`, if `layer_norm`.
 
         `gamma * (x - mean) / sqrt(variance + epsilon) + beta`; the statistics of half-precision
         values are taken in float32.
         """
         if not self.layer_norm:
             return x
-        gamma, beta = small[f"{name}_gamma"], small[f"{name}_beta"]
+        gamma, beta = weights[f"{name}_gamma"], weights[f"{name}_beta"]
         if len(gamma.shape) == 2:
             gamma, beta = gamma[:, None], beta[:, None]
         wide = ops.cast(x, "float32") if ops.dtype(x) in ("float16", "bfloat16") else x
@@ -256,9 +256,9 @@ class GatedCell(keras.Layer):
         normalized = centred * ops.rsqrt(variance + self.layer_norm_epsilon)
         return ops.cast(normalized, ops.dtype(gamma)) * gamma + beta
 
-    def add_bias(self, gates, small, name):
-        """Adds the bias `(gates, units)` of that name to each gate, if there is one."""
-        return gates + small[name][:, None] if self.use_bias else gates
+    def add_bias(self, gates, weights, name):
+        """Adds the bias `(gates, units)` of that name, if `use_bias`."""
+        return gates + weights[name][:, None] if self.use_bias else gates
 
     def get_initial_state(self, batch_size=None):
         return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
@@ -269,24 +269,24 @@ class GatedCell(keras.Layer):
         states = [ops.cast(state, state.dtype) for state in states]
         state = dict(zip(self.state_names, states, strict=True))
         sources = {**state, "x": inputs}
-        value = self.computable
+        value = self.to_compute_dtype
         pre = {
             name: sum(ops.matmul(value(sources[s]), value(kernel)) for s, kernel in maps.items())
-            for name, maps in self.linear.items()
+            for name, maps in self.linear_maps.items()
         }
-        small = {name: value(weight) for name, weight in self.small.items()}
-        noise = self.noise(ops.shape(inputs)[0]) if training else {}
-        output, new_state = self.checked(self.tail(pre, state, small, noise))
+        weights = {name: value(weight) for name, weight in self.tail_weights.items()}
+        dropout_masks = self.draw_dropout_masks(ops.shape(inputs)[0]) if training else {}
+        output, new_state = self.checked(self.tail(pre, state, weights, dropout_masks))
         return output, [new_state[name] for name in self.state_names]
 
-    def computable(self, tensor):
+    def to_compute_dtype(self, tensor):
         """A tensor or variable in the compute dtype."""
         return ops.cast(ops.convert_to_tensor(tensor), self.compute_dtype)
 
-    def run_tail(self, pre, state, small, noise):
-        """Runs `tail` in a loop that keeps the weights in `small`, not in variables."""
-        with WeightsOfTail(self, small):
-            return self.checked(self.tail(pre, state, small, noise))
+    def run_tail(self, pre, state, weights, dropout_masks):
+        """Runs `tail` in a loop that keeps the weights in `weights`, not in variables."""
+        with WeightsOfTail(self, weights):
+            return self.checked(self.tail(pre, state, weights, dropout_masks))
 
     def checked(self, results):
         """What `tail` returned, or a ValueError unless every state is there."""
@@ -299,12 +299,12 @@ class GatedCell(keras.Layer):
         return output, new_state
 
     def check_shapes(self, inputs, states):
-        """Raises ValueError for inputs or states of a wrong shape, or sources that do not exist."""
-        sources = {s: kernel for maps in self.linear.values() for s, kernel in maps.items()}
+        """Raises ValueError for inputs or states of a wrong shape, and for unknown sources."""
+        sources = {s: kernel for maps in self.linear_maps.values() for s, kernel in maps.items()}
         if "x" not in sources or not set(sources) <= {"x", *self.state_names}:
             raise ValueError(
-                f'The sources in `linear` of {type(self).__name__} must be the input "x" and any '
-                f"of its states {self.state_names}. Received: sources {tuple(sources)}"
+                f'The sources in `linear_maps` of {type(self).__name__} must be the input "x" and '
+                f"any of its states {self.state_names}. Received: sources {tuple(sources)}"
             )
         features = sources["x"].shape[1]
         if len(inputs.shape) != 2 or inputs.shape[1] not in (features, None):

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.recorder import Recorder, carried_states, carries_float32
-from keras_hypernets.validation import boolean, by_keras, positive_integer
+from keras_hypernets.validation import boolean, keras_object, positive_integer
 
 LOOP_OPTIONS = (
     "return_sequences",
@@ -21,20 +21,20 @@ LOOP_OPTIONS = (
 class GatedRNN(keras.layers.RNN):
     """`keras.layers.RNN` for a `GatedCell`, with a faster loop in training.
 
-    The loop knows what a cell is, a table of linear maps and a tail, and takes each kernel's
-    gradient in one product over all steps (`dynamic/recurrence/tensorflow.py` says how). Values and
-    gradients are those of `keras.layers.RNN(cell)`, and so is everything else: outside training,
-    with `unroll=True`, in eager TensorFlow, on PyTorch, and for a cell with a `call` or `noise` of
-    its own or another dtype than the layer, it is Keras' own loop that runs.
+    The loop computes each kernel's gradient in one product over all steps
+    (`dynamic/recurrence/tensorflow.py` explains how). Values and gradients are those of
+    `keras.layers.RNN(cell)`. Keras' own loop runs outside training, with `unroll=True`, in eager
+    TensorFlow, on PyTorch, and for a cell that overrides `call` or `draw_dropout_masks` or has
+    another dtype than the layer.
 
-    On TensorFlow the loop is compiled by XLA by itself, in parts that run at the same time: leave
-    `jit_compile` of a model on a CPU at its default, which is off there.
+    On TensorFlow XLA compiles the loop, in parts that run in parallel: on a CPU leave the model's
+    `jit_compile` at its default, off.
 
-    Three things differ. On TensorFlow, gradients taken in training cannot be differentiated again
-    (an error says so); on JAX they can, but not in forward mode. Dropout masks have one seed per
-    call and step: their values are others than Keras' loop would draw, their statistics the same.
-    And in half precision the cell's `float32_states`, such as c, go from step to step in float32,
-    in training and outside of it; states that enter or leave a call have the compute dtype.
+    Three things differ from Keras' loop. On TensorFlow, second derivatives through training steps
+    raise an error; on JAX they work, but not in forward mode. Dropout masks have other values, with
+    the same statistics. In half precision the cell's `float32_states`, such as c, stay in float32
+    between the steps, in training and inference; states that enter or leave a call have the compute
+    dtype.
 
     Args:
         cell: a `GatedCell`.
@@ -74,7 +74,7 @@ class GatedRNN(keras.layers.RNN):
             )
         for name in LOOP_OPTIONS:
             boolean(name, kwargs.get(name, False))
-        by_keras("activity_regularizer", kwargs.get("activity_regularizer"))
+        keras_object("activity_regularizer", kwargs.get("activity_regularizer"))
         super().__init__(cell, **kwargs)
         if checkpoint_every is not None:
             checkpoint_every = positive_integer("checkpoint_every", checkpoint_every)
@@ -84,8 +84,8 @@ class GatedRNN(keras.layers.RNN):
     def inner_loop(self, sequences, initial_state, mask, training=False):
         cell = self.cell
         as_base = type(cell).call is GatedCell.call and cell.compute_dtype == self.compute_dtype
-        # `linear`, `tail` and `noise_rates` say all that the cell does.
-        known = as_base and type(cell).noise is GatedCell.noise
+        # Then `linear_maps`, `tail` and `dropout_rates` define the cell.
+        known = as_base and type(cell).draw_dropout_masks is GatedCell.draw_dropout_masks
         recur = _fast_loop() if known and training and not self.unroll else None
         if recur is None:
             wide = as_base and carries_float32(cell)
@@ -100,7 +100,7 @@ class GatedRNN(keras.layers.RNN):
         if self.go_backwards:
             x = ops.flip(x, 0)
             mask = None if mask is None else ops.flip(mask, 0)
-        drops = any(rate > 0 for rate, _ in cell.noise_rates.values())
+        drops = any(rate > 0 for rate, _ in cell.dropout_rates.values())
         seed = cell.seed_generator.next() if drops else None
         outputs, last = recur(
             cell, x, state, mask, seed, self.return_sequences, self.checkpoint_every

@@ -8,16 +8,16 @@ from keras_hypernets.dynamic.hyper_gru_cell import HyperGRUCell
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class HyperGRU(HyperCellLayer):
-    """GRU layer whose weights a small GRU changes at every step.
+    """GRU layer whose weights a smaller GRU, the hyper cell, changes at every step.
 
-    Runs a `HyperGRUCell`, whose docstring has the equations, over sequences; in training in
-    the fast loop of `GatedRNN`. The weights are those of
+    Runs a `HyperGRUCell`, whose docstring has the equations, over sequences, in
+    training with the fast loop of `GatedRNN`. The weights are those of
     `keras.layers.RNN(HyperGRUCell(...))`: `set_weights` with the other's `get_weights()`
     moves them.
 
     Args:
         units: positive integer, size of the output.
-        hyper_units: positive integer, size of the small GRU. Default `None`: an eighth of
+        hyper_units: positive integer, size of the hyper cell. Default `None`: an eighth of
             `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of the embeddings z. Default 16.
         dropout: rate in [0, 1) of the dropout on the inputs, one mask `(batch, features)` for all
@@ -53,7 +53,7 @@ class HyperGRU(HyperCellLayer):
     """
 
     cell_class = HyperGRUCell
-    of_cell = (
+    forwarded = (
         "units",
         "hyper_units",
         "embedding_dim",

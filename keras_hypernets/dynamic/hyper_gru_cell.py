@@ -1,4 +1,4 @@
-"""The HyperLSTM's construction for the GRU."""
+"""HyperGRUCell: the HyperLSTM's construction for the GRU."""
 
 import keras
 from keras import ops
@@ -8,25 +8,25 @@ from keras_hypernets.dynamic.hyper_cell import HyperCell
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class HyperGRUCell(HyperCell):
-    r"""GRU cell whose weights are generated at each step by a small GRU cell.
+    r"""GRU cell whose weights a smaller GRU cell, the hyper cell, changes at every step.
 
-    The paper has no GRU; this is its construction for the GRU with the reset gate after the product
-    (`reset_after=True` of `keras.layers.GRU`, same gate order u, r, g; Keras calls them z, r, h). A
-    small GRU with state `hyper_h` (h^) reads x and the main h:
+    The paper has no GRU. This is its construction for the GRU that applies the reset gate after the
+    product (`reset_after=True` of `keras.layers.GRU`), with Keras' gates z, r, h. The hyper cell
+    with state `hyper_h` (h^) reads x and the main h:
 
-        u^ = sigma(LN(W^_u x_t + V^_u h_{t-1} + U^_u h^_{t-1} + b^_u)),    r^ likewise
-        g^ = phi(LN(W^_g x_t + V^_g h_{t-1} + b^_g) + r^ * LN(U^_g h^_{t-1} + b^_gh))
-        h^_t = u^ * h^_{t-1} + (1 - u^) * g^
+        z^ = sigma(LN(W^_z x_t + V^_z h_{t-1} + U^_z h^_{t-1} + b^_z)),    r^ likewise
+        h~^ = phi(LN(W^_h x_t + V^_h h_{t-1} + b^_h) + r^ * LN(U^_h h^_{t-1} + b^_hh))
+        h^_t = z^ * h^_{t-1} + (1 - z^) * h~^
 
-    Its output gives embeddings z_x, z_h, z_b and from them d_x, d_h, b per gate as in
-    `HyperLSTMCell` (eq. 11 and 12), which change the main GRU at the same step:
+    Its output gives d_x, d_h and b for each gate, as in `HyperLSTMCell` (eq. 11 and 12). These
+    change the main cell at the same step:
 
-        u = sigma(LN(d_x * (W_u x_t) + d_h * (U_u h_{t-1}) + b_u(z_b) + b_u0)),    r likewise
-        g = phi(LN(d_x * (W_g x_t) + b_g(z_b) + b_g0) + r * LN(d_h * (U_g h_{t-1}) + b_gh))
-        h_t = u * h_{t-1} + (1 - u) * dropout(g)
+        z = sigma(LN(d_x * (W_z x_t) + d_h * (U_z h_{t-1}) + b)),    r likewise
+        h~ = phi(LN(d_x * (W_h x_t) + b) + r * LN(d_h * (U_h h_{t-1}) + b_hh))
+        h_t = z * h_{t-1} + (1 - z) * dropout(h~)
 
-    The candidate's two parts are normalised separately, since the reset gate stands between them.
-    `bias`, `gate_gamma` and `gate_beta` have four rows: u, r, and the candidate's input and
+    The candidate's two parts are normalised separately, since the reset gate comes between them.
+    `bias`, `gate_gamma` and `gate_beta` have four rows: z, r, and the candidate's input and
     recurrent part.
 
     Args:
@@ -37,9 +37,9 @@ class HyperGRUCell(HyperCell):
         weight_generation: `"scaling"` (default) or `"full"`, as for `HyperLSTMCell`.
         layer_norm: whether both cells are normalised. Default `True`.
         layer_norm_epsilon: added to the variance. Default 1e-3.
-        recurrent_dropout: rate of the dropout on the candidate g, a new mask each step, only in
-            training. It is not Keras' `recurrent_dropout`, which drops `h`. Default 0.
-        hyper_recurrent_dropout: the same in the small cell. Default 0.
+        recurrent_dropout: rate in [0, 1) of the dropout on the candidate h~, with a new mask at
+            each step, in training only. Keras' `recurrent_dropout` drops `h` instead. Default 0.
+        hyper_recurrent_dropout: the same in the hyper cell. Default 0.
         **kwargs: as for `HyperLSTMCell`.
 
     Call arguments:
@@ -100,34 +100,34 @@ class HyperGRUCell(HyperCell):
             "hyper_recurrent": {"hyper_h": self.hyper_recurrent_kernel},
         }
 
-    def gru(self, inputs, recurrent, h, small, mask=None, prefix=""):
+    def gru(self, inputs, recurrent, h, weights, mask=None, prefix=""):
         """Returns the new h.
 
         Args:
             inputs: `(3, batch, units)`, sums that the reset gate leaves alone.
             recurrent: `(3, batch, units)`, sums over the state.
             h: `(batch, units)`, of the step before.
-            small: biases and weights of the layer norms by name.
+            weights: biases and weights of the layer norms by name.
             mask: dropout mask of the candidate, or None.
-            prefix: of the names in `small`, `"hyper_"` for the small cell.
+            prefix: of the names in `weights`, `"hyper_"` for the hyper cell.
         """
         parts = ops.concatenate([inputs[:2] + recurrent[:2], inputs[2:], recurrent[2:]])
-        parts = self.add_bias(parts, small, f"{prefix}bias")
-        u, r, g_input, g_recurrent = ops.unstack(self.normalize(parts, small, f"{prefix}gate"), 4)
-        u, r = self.recurrent_activation(u), self.recurrent_activation(r)
-        g = self.activation(g_input + r * g_recurrent)
-        g = g if mask is None else g * mask
-        return u * h + (1 - u) * g
+        parts = self.add_bias(parts, weights, f"{prefix}bias")
+        z, r, of_input, of_state = ops.unstack(self.normalize(parts, weights, f"{prefix}gate"), 4)
+        z, r = self.recurrent_activation(z), self.recurrent_activation(r)
+        candidate = self.activation(of_input + r * of_state)
+        candidate = candidate if mask is None else candidate * mask
+        return z * h + (1 - z) * candidate
 
-    def tail(self, pre, state, small, noise):
+    def tail(self, pre, state, weights, dropout_masks):
         hyper_h = self.gru(
             pre["hyper_input"],
             pre["hyper_recurrent"],
             state["hyper_h"],
-            small,
-            noise.get("hyper_candidate"),
+            weights,
+            dropout_masks.get("hyper_candidate"),
             "hyper_",
         )
-        inputs, recurrent, shift = self.modulated_sums(hyper_h, pre, small)
-        h = self.gru(inputs + shift, recurrent, state["h"], small, noise.get("candidate"))
+        inputs, recurrent, shift = self.modulated_sums(hyper_h, pre, weights)
+        h = self.gru(inputs + shift, recurrent, state["h"], weights, dropout_masks.get("candidate"))
         return h, {"h": h, "hyper_h": hyper_h}

@@ -8,16 +8,16 @@ from keras_hypernets.dynamic.hyper_lstm_cell import HyperLSTMCell
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class HyperLSTM(HyperCellLayer):
-    """LSTM layer whose weights a small LSTM changes at every step.
+    """LSTM layer whose weights a smaller LSTM, the hyper cell, changes at every step.
 
-    Runs a `HyperLSTMCell`, whose docstring has the equations, over sequences; in training in
-    the fast loop of `GatedRNN`. The weights are those of
+    Runs a `HyperLSTMCell`, whose docstring has the equations, over sequences, in
+    training with the fast loop of `GatedRNN`. The weights are those of
     `keras.layers.RNN(HyperLSTMCell(...))`: `set_weights` with the other's `get_weights()`
     moves them.
 
     Args:
         units: positive integer, size of the output.
-        hyper_units: positive integer, size of the small LSTM. Default `None`: an eighth of
+        hyper_units: positive integer, size of the hyper cell. Default `None`: an eighth of
             `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of the embeddings z. Default 16.
         dropout: rate in [0, 1) of the dropout on the inputs, one mask `(batch, features)` for all
@@ -56,7 +56,7 @@ class HyperLSTM(HyperCellLayer):
     """
 
     cell_class = HyperLSTMCell
-    of_cell = (
+    forwarded = (
         "units",
         "hyper_units",
         "embedding_dim",

@@ -1,36 +1,36 @@
-"""The HyperLSTM: an LSTM whose weights a smaller LSTM changes at every step."""
+"""HyperLSTMCell: an LSTM cell whose weights a smaller LSTM cell changes at every step."""
 
 import keras
 
 from keras_hypernets.dynamic.hyper_cell import HyperCell
-from keras_hypernets.dynamic.layer_norm_lstm_cell import LSTMTail
+from keras_hypernets.dynamic.lstm_tail import LSTMTail
 from keras_hypernets.validation import number
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class HyperLSTMCell(LSTMTail, HyperCell):
-    r"""LSTM cell whose weights are generated at each step by a small LSTM cell.
+    r"""LSTM cell whose weights a smaller LSTM cell, the hyper cell, changes at every step.
 
-    At each step a small LSTM with state `hyper_h` (h^), `hyper_c` (c^) reads x and the main h
-    (eq. 10), its output gives three embeddings per gate y in i, f, g, o (eq. 11), and these change
-    the weights of the main LSTM at the same step (eq. 12 and 13):
+    The hyper cell with states `hyper_h` (h^) and `hyper_c` (c^) reads x and the main h (eq. 10).
+    Its output gives three embeddings for each gate y in i, f, c~, o (eq. 11), which change the
+    weights of the main cell at the same step (eq. 12 and 13):
 
         y^_t = LN(W^_y x_t + V^_y h_{t-1} + U^_y h^_{t-1} + b^_y)
-        c^_t = sigma(f^ + hyper_forget_bias) c^_{t-1} + sigma(i^) phi(g^)
+        c^_t = sigma(f^ + hyper_forget_bias) c^_{t-1} + sigma(i^) phi(c~^)
         h^_t = sigma(o^) phi(LN(c^_t))
 
         z_x = A_x h^_t + a_x        z_h = A_h h^_t + a_h        z_b = A_b h^_t
         y_t = LN(d_x(z_x) * (W_y x_t) + d_h(z_h) * (U_y h_{t-1}) + b(z_b))
-        c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(g))
+        c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(c~))
         h_t = sigma(o) phi(LN(c_t))
 
-    with d(z) = D z without a bias, b(z) = B z + b_0, and LN layer normalisation over the units. The
-    stored `c` is not normalised. With `weight_generation="full"` the z mix whole kernels instead
-    (the analogue of eq. 5): sum_k z_x[k] W_y[k] x_t, and likewise for h.
+    where d(z) = D z has no bias, b(z) = B z + b_0, and LN is layer normalisation over the units.
+    The stored `c` is not normalised. With `weight_generation="full"` the z mix whole kernels
+    instead (the analogue of eq. 5): sum_k z_x[k] W_y[k] x_t, and likewise for h.
 
-    Differences from the paper, all as in the author's code: h^_t and not h^_{t-1} generates the
-    weights (its prose says so too), a forget bias is added after layer normalisation, and layer
-    normalisation has gain and offset.
+    Differences from the paper, all as in the author's code: h^_t, not h^_{t-1}, generates the
+    weights (as the paper's prose says), a forget bias is added after layer normalisation, and layer
+    normalisation has a gain and an offset.
 
     Args:
         units: positive integer, size of `h` and `c`.
@@ -41,18 +41,18 @@ class HyperLSTMCell(LSTMTail, HyperCell):
         layer_norm: whether both cells are normalised. Default `True`.
         layer_norm_epsilon: added to the variance. Default 1e-3.
         forget_bias: added to the forget gate of the main cell. Default 1.0.
-        hyper_forget_bias: added to the forget gate of the small cell. Default 1.0, which is fixed
+        hyper_forget_bias: added to the forget gate of the hyper cell. Default 1.0, which is fixed
             in the author's code.
-        recurrent_dropout: rate of the dropout on the main cell's candidate phi(g), without memory
-            loss, a new mask each step, only in training. It is not Keras' `recurrent_dropout`,
-            which drops `h`. Default 0.
-        hyper_recurrent_dropout: the same in the small cell. Default 0.
+        recurrent_dropout: rate in [0, 1) of the dropout on the main cell's candidate phi(c~), with
+            a new mask at each step, in training only. Unlike Keras' `recurrent_dropout`, which
+            drops `h`, it loses no memory. Default 0.
+        hyper_recurrent_dropout: the same in the hyper cell. Default 0.
         hyper_initializer: `"default"`, or `"paper"` for the values of the paper's appendix A.2.3,
             under which the coordinates of a scaling embedding never differ (see the README). Full
             generation is not in the paper: its z_x and z_h start at 1 / sqrt(embedding_dim).
         **kwargs: `activation`, `recurrent_activation`, `use_bias`, `seed`; the initializers,
             regularizers and constraints of `kernel`, `recurrent`, `bias` (main cell) and
-            `hyper_kernel`, `hyper_recurrent`, `hyper_bias` (small cell), such as
+            `hyper_kernel`, `hyper_recurrent`, `hyper_bias` (hyper cell), such as
             `hyper_kernel_regularizer`: see `GatedCell`. Then those of `keras.Layer`.
 
     Call arguments:
@@ -77,7 +77,7 @@ class HyperLSTMCell(LSTMTail, HyperCell):
     | `hyper_kernel` | (4, features, H) | W^_y |
     | `hyper_state_kernel` | (4, units, H) | V^_y, from the main h |
     | `hyper_recurrent_kernel` | (4, H, H) | U^_y |
-    | `hyper_bias`, `hyper_gate_gamma`, ... | | the small cell's, like the main cell's |
+    | `hyper_bias`, `hyper_gate_gamma`, ... | | the hyper cell's, like the main cell's |
     | `embedding_kernel` | (H, 12 Z) | A_x, A_h, A_b for each gate |
     | `embedding_bias` | (8 Z) | a_x, a_h for each gate |
     | `scale_kernel` | (12, Z, units) | D_x, D_h, B for each gate; (4, Z, units), B, if full |
@@ -135,18 +135,20 @@ class HyperLSTMCell(LSTMTail, HyperCell):
         )
         self.hyper_forget_bias = number("hyper_forget_bias", hyper_forget_bias)
 
-    def tail(self, pre, state, small, noise):
-        gates = self.add_bias(pre["hyper"], small, "hyper_bias")
+    def tail(self, pre, state, weights, dropout_masks):
+        gates = self.add_bias(pre["hyper"], weights, "hyper_bias")
         hyper_h, hyper_c = self.lstm(
             gates,
             state["hyper_c"],
-            small,
+            weights,
             self.hyper_forget_bias,
-            noise.get("hyper_candidate"),
+            dropout_masks.get("hyper_candidate"),
             "hyper_",
         )
-        gates = self.add_bias(sum(self.modulated_sums(hyper_h, pre, small)), small, "bias")
-        h, c = self.lstm(gates, state["c"], small, self.forget_bias, noise.get("candidate"))
+        gates = self.add_bias(sum(self.modulated_sums(hyper_h, pre, weights)), weights, "bias")
+        h, c = self.lstm(
+            gates, state["c"], weights, self.forget_bias, dropout_masks.get("candidate")
+        )
         return h, {"h": h, "c": c, "hyper_h": hyper_h, "hyper_c": hyper_c}
 
     def get_config(self):

@@ -8,16 +8,16 @@ from keras_hypernets.dynamic.hyper_simple_rnn_cell import HyperSimpleRNNCell
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class HyperSimpleRNN(HyperCellLayer):
-    """Simple RNN layer whose weights a small simple RNN changes at every step.
+    """Simple RNN layer whose weights a smaller simple RNN, the hyper cell, changes at every step.
 
-    Runs a `HyperSimpleRNNCell`, whose docstring has the equations, over sequences; in training in
-    the fast loop of `GatedRNN`. The weights are those of
+    Runs a `HyperSimpleRNNCell`, whose docstring has the equations, over sequences, in
+    training with the fast loop of `GatedRNN`. The weights are those of
     `keras.layers.RNN(HyperSimpleRNNCell(...))`: `set_weights` with the other's `get_weights()`
     moves them.
 
     Args:
         units: positive integer, size of the output.
-        hyper_units: positive integer, size of the small RNN. Default `None`: an eighth of
+        hyper_units: positive integer, size of the hyper cell. Default `None`: an eighth of
             `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of the embeddings z. Default 16.
         dropout: rate in [0, 1) of the dropout on the inputs, one mask `(batch, features)` for all
@@ -53,7 +53,7 @@ class HyperSimpleRNN(HyperCellLayer):
     """
 
     cell_class = HyperSimpleRNNCell
-    of_cell = (
+    forwarded = (
         "units",
         "hyper_units",
         "embedding_dim",

@@ -1,4 +1,4 @@
-"""The HyperRNN: a simple recurrent network whose weights a smaller one changes at every step."""
+"""HyperSimpleRNNCell: the paper's HyperRNN."""
 
 import keras
 
@@ -7,9 +7,9 @@ from keras_hypernets.dynamic.hyper_cell import HyperCell
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class HyperSimpleRNNCell(HyperCell):
-    r"""Simple RNN cell whose weights are generated at each step by a small simple RNN cell.
+    r"""Simple RNN cell whose weights a smaller one, the hyper cell, changes at every step.
 
-    With h^ the state of the small cell (eq. 6):
+    With h^ the state of the hyper cell (eq. 6):
 
         h^_t = phi(W^ x_t + V^ h_{t-1} + U^ h^_{t-1} + b^)
         z_x = A_x h^_t + a_x        z_h = A_h h^_t + a_h        z_b = A_b h^_t
@@ -22,8 +22,8 @@ class HyperSimpleRNNCell(HyperCell):
 
         h_t = phi(sum_k z_x[k] W[k] x_t + sum_k z_h[k] U[k] h_{t-1} + b(z_b))
 
-    With `layer_norm=True` both sums are normalised before phi. As in the paper's prose, h^_t and
-    not h^_{t-1} generates the weights.
+    With `layer_norm=True` both sums are normalised before phi. As in the paper's prose, h^_t, not
+    h^_{t-1}, generates the weights.
 
     Args:
         units: positive integer, size of `h`.
@@ -33,8 +33,8 @@ class HyperSimpleRNNCell(HyperCell):
         weight_generation: `"scaling"` (default) or `"full"`.
         layer_norm: whether both cells are normalised. Default `False`.
         layer_norm_epsilon: added to the variance. Default 1e-3.
-        **kwargs: as for `HyperLSTMCell`. There are no gates, so `recurrent_activation` has no
-            effect, and no candidate, so the two recurrent dropouts must be 0.
+        **kwargs: as for `HyperLSTMCell`. `recurrent_activation` has no effect without gates, and
+            the two recurrent dropouts must be 0, since there is no candidate to drop.
 
     Call arguments:
         inputs: `(batch, features)`.
@@ -92,12 +92,12 @@ class HyperSimpleRNNCell(HyperCell):
     def add_layer_norms(self, units, prefix=""):
         self.add_layer_norm(f"{prefix}gate", (1, units))
 
-    def tail(self, pre, state, small, noise):
-        hyper_h = self.simple_rnn(pre["hyper"], small, "hyper_")
-        h = self.simple_rnn(sum(self.modulated_sums(hyper_h, pre, small)), small)
+    def tail(self, pre, state, weights, dropout_masks):
+        hyper_h = self.simple_rnn(pre["hyper"], weights, "hyper_")
+        h = self.simple_rnn(sum(self.modulated_sums(hyper_h, pre, weights)), weights)
         return h, {"h": h, "hyper_h": hyper_h}
 
-    def simple_rnn(self, gates, small, prefix=""):
+    def simple_rnn(self, gates, weights, prefix=""):
         """Returns the new h from the sums `(1, batch, units)`."""
-        gates = self.add_bias(gates, small, f"{prefix}bias")
-        return self.activation(self.normalize(gates, small, f"{prefix}gate"))[0]
+        gates = self.add_bias(gates, weights, f"{prefix}bias")
+        return self.activation(self.normalize(gates, weights, f"{prefix}gate"))[0]

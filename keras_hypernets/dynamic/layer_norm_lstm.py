@@ -50,7 +50,7 @@ class LayerNormLSTM(CellLayer):
     """
 
     cell_class = LayerNormLSTMCell
-    of_cell = (
+    forwarded = (
         "units",
         "layer_norm",
         "layer_norm_epsilon",

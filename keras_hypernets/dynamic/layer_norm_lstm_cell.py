@@ -1,43 +1,9 @@
-"""The LSTM with layer normalisation: the small cell of a HyperLSTM, and its baseline."""
+"""LayerNormLSTMCell: the hyper cell of a HyperLSTM by itself, and its baseline."""
 
 import keras
-from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
-from keras_hypernets.validation import number
-
-
-class LSTMTail:
-    """What an LSTM does with the sums of its linear maps: a mixin of `GatedCell`s."""
-
-    def __init__(self, *args, forget_bias=1.0, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.forget_bias = number("forget_bias", forget_bias)
-
-    def add_layer_norms(self, units, prefix=""):
-        self.add_layer_norm(f"{prefix}gate", (4, units))
-        self.add_layer_norm(f"{prefix}cell", (units,))
-
-    def lstm(self, gates, c, small, forget_bias, mask=None, prefix=""):
-        """Returns the new h and c.
-
-        Args:
-            gates: `(4, batch, units)`, sums of the linear maps with their bias; order i, f, g, o.
-            c: `(batch, units)`, of the step before, in the same precision or a higher one.
-            small: weights of the layer norms by name.
-            forget_bias: added to f.
-            mask: dropout mask of the candidate g, or None.
-            prefix: of the names in `small`, `"hyper_"` for the small cell.
-        """
-        i, f, g, o = ops.unstack(self.normalize(gates, small, f"{prefix}gate"), 4)
-        g = self.activation(g) if mask is None else self.activation(g) * mask
-        kept = ops.cast(self.recurrent_activation(f + forget_bias), c.dtype) * c
-        c = kept + ops.cast(self.recurrent_activation(i) * g, c.dtype)
-        normalized = ops.cast(self.normalize(c, small, f"{prefix}cell"), gates.dtype)
-        return self.recurrent_activation(o) * self.activation(normalized), c
-
-    def get_config(self):
-        return {**super().get_config(), "forget_bias": self.forget_bias}
+from keras_hypernets.dynamic.lstm_tail import LSTMTail
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -47,8 +13,8 @@ class LayerNormLSTMCell(LSTMTail, GatedCell):
     With sigma the recurrent activation, phi the activation and LN layer normalisation over the
     units (eq. 9 and 10 of the paper; Ba et al.; Semeniuta et al.):
 
-        i, f, g, o = LN(W_y x_t + U_y h_{t-1} + b_y)        for y in i, f, g, o, each by itself
-        c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(g))
+        y = LN(W_y x_t + U_y h_{t-1} + b_y)        for y in i, f, c~, o, each separately
+        c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(c~))
         h_t = sigma(o) phi(LN(c_t))
 
     The stored `c` is not normalised; the forget bias is added after layer normalisation, which
@@ -119,10 +85,12 @@ class LayerNormLSTMCell(LSTMTail, GatedCell):
         self.add_layer_norms(units)
 
     @property
-    def linear(self):
+    def linear_maps(self):
         return {"gates": {"x": self.kernel, "h": self.recurrent_kernel}}
 
-    def tail(self, pre, state, small, noise):
-        gates = self.add_bias(pre["gates"], small, "bias")
-        h, c = self.lstm(gates, state["c"], small, self.forget_bias, noise.get("candidate"))
+    def tail(self, pre, state, weights, dropout_masks):
+        gates = self.add_bias(pre["gates"], weights, "bias")
+        h, c = self.lstm(
+            gates, state["c"], weights, self.forget_bias, dropout_masks.get("candidate")
+        )
         return h, {"h": h, "c": c}

@@ -1,38 +1,38 @@
-"""What a tail reads when it reads a weight as an attribute of its cell."""
+"""Lets a tail read its weights as attributes of the cell."""
 
 import keras
 from keras import ops
 
 
 class WeightsOfTail(keras.StatelessScope):
-    """Within it, a cell's weights have the values that its tail is given.
+    """A scope in which the weights of a cell have the values that `tail` is given.
 
-    A tail is a pure function of what it is given, since a loop differentiates it for the weights in
-    `small`. So that `self.weight` means the same as `small["weight"]`, this scope answers with the
-    value; what a loop would not see is an error.
+    A fast loop differentiates `tail` with respect to its arguments, not to variables. In this scope
+    `self.name` reads the value of `weights["name"]`. Reading any other variable raises an error,
+    since it would get no gradient.
 
     Args:
         cell: a built `GatedCell`.
-        small: values of the weights in `cell.small`, by the same names.
+        weights: values of the weights in `cell.tail_weights`, by the same names.
     """
 
-    def __init__(self, cell, small):
+    def __init__(self, cell, weights):
         super().__init__(initialize_variables=False)
         self.cell = cell
         # Layers in the cell cast their weights themselves, from the dtype of their variables.
         self.values = {
-            id(weight): small[name]
+            id(weight): weights[name]
             if getattr(cell, name, None) is weight
-            else ops.cast(small[name], cell.variable_dtype)
-            for name, weight in cell.small.items()
+            else ops.cast(weights[name], cell.variable_dtype)
+            for name, weight in cell.tail_weights.items()
         }
 
     def get_current_value(self, variable):
         if id(variable) not in self.values:
-            names = ", ".join(f"`{name}`" for name in self.cell.small) or "none"
+            names = ", ".join(f"`{name}`" for name in self.cell.tail_weights) or "none"
             raise ValueError(
                 f"`tail` of {type(self.cell).__name__} can read only the cell's weights outside "
-                f"`linear`: {names}. Received: a tail that reads {variable.path!r}"
+                f"`linear_maps`: {names}. Received: a tail that reads {variable.path!r}"
             )
         return self.values[id(variable)]
 

@@ -8,7 +8,7 @@ from keras import layers
 from keras_hypernets.static.hyper_conv2d import HyperConv2D
 from keras_hypernets.static.kernel_bank import KernelBank
 from keras_hypernets.static.kernel_generator import KernelGenerator
-from keras_hypernets.validation import boolean, by_keras, image_shape, one_of, positive_integer
+from keras_hypernets.validation import boolean, image_shape, keras_object, one_of, positive_integer
 
 GROUPS = 3
 STEM_FILTERS = 16
@@ -95,7 +95,7 @@ def hyper_resnet(
             f"`tile_size` must be a divisor of {STEM_FILTERS}. Received: tile_size={tile_size}"
         )
     embedding_dim = positive_integer("embedding_dim", embedding_dim)
-    kernel_regularizer = by_keras("kernel_regularizer", kernel_regularizer)
+    kernel_regularizer = keras_object("kernel_regularizer", kernel_regularizer)
     input_shape = image_shape(input_shape, least=4, dynamic=True)
     options = {"padding": "same", "use_bias": conv_bias, "data_format": "channels_last"}
     plain = partial(

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
-from keras_hypernets.dynamic.recurrence.products import prepared_cell
+from keras_hypernets.dynamic.recurrence.step import prepared_cell
 from keras_hypernets.models.character_embedding import CharacterEmbedding
 from keras_hypernets.validation import array, integer
 

@@ -115,8 +115,8 @@ def change_norms(cell: HyperCell, hyper_h: Any) -> np.ndarray:
 
 def generated_by(cell: HyperCell, hyper_h: Any) -> list:
     """Returns what a cell generates from `(time, hyper_units)`, each `(gates, time, size)`."""
-    small = {name: ops.convert_to_tensor(weight) for name, weight in cell.small.items()}
-    return cell.generate(ops.cast(hyper_h, cell.variable_dtype), small)
+    weights = {name: ops.convert_to_tensor(weight) for name, weight in cell.tail_weights.items()}
+    return cell.generate(ops.cast(hyper_h, cell.variable_dtype), weights)
 
 
 def draw_weight_changes(norms: np.ndarray, text: str, width: int = 64) -> "Figure":

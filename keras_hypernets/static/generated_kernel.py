@@ -8,7 +8,7 @@ from keras_hypernets.static.kernel_generator import (
     serialize_generator,
     with_generator,
 )
-from keras_hypernets.validation import boolean, by_keras, positive_integer
+from keras_hypernets.validation import boolean, keras_object, positive_integer
 
 
 class GeneratedKernelLayer(keras.Layer):
@@ -55,12 +55,12 @@ class GeneratedKernelLayer(keras.Layer):
         if hidden_units is not None:
             hidden_units = positive_integer("hidden_units", hidden_units)
         self.hidden_units = hidden_units
-        self.activation = by_keras("activation", activation)
+        self.activation = keras_object("activation", activation)
         self.use_bias = boolean("use_bias", use_bias)
-        self.bias_initializer = by_keras("bias_initializer", bias_initializer)
-        self.bias_regularizer = by_keras("bias_regularizer", bias_regularizer)
-        self.bias_constraint = by_keras("bias_constraint", bias_constraint)
-        self.kernel_regularizer = by_keras("kernel_regularizer", kernel_regularizer)
+        self.bias_initializer = keras_object("bias_initializer", bias_initializer)
+        self.bias_regularizer = keras_object("bias_regularizer", bias_regularizer)
+        self.bias_constraint = keras_object("bias_constraint", bias_constraint)
+        self.kernel_regularizer = keras_object("kernel_regularizer", kernel_regularizer)
 
     def build_kernel(self, kernel_shape, given_shape):
         """Makes the embedding of a kernel `(*window, in, out)`, and a generator if needed.

@@ -8,7 +8,7 @@ from keras_hypernets.static.kernel_generator import (
     serialize_generator,
     with_generator,
 )
-from keras_hypernets.validation import by_keras
+from keras_hypernets.validation import keras_object
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -66,7 +66,7 @@ class KernelBank(keras.Layer):
         }
         for name, shape in self.kernel_shapes.items():
             generator.count_tiles(shape, name)
-        self.kernel_regularizer = by_keras("kernel_regularizer", kernel_regularizer)
+        self.kernel_regularizer = keras_object("kernel_regularizer", kernel_regularizer)
 
     def build(self, input_shape):
         self.embedding = self.generator.add_embedding(

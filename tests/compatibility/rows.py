@@ -52,14 +52,14 @@ class MinimalGatedCell(GatedCell):
         self.add_layer_norm("gate", (2, self.units))
 
     @property
-    def linear(self):
+    def linear_maps(self):
         return {"gates": {"x": self.kernel, "h": self.recurrent_kernel}}
 
-    def tail(self, pre, state, small, noise):
-        gates = self.add_bias(pre["gates"], small, "bias")
-        f, g = ops.unstack(self.normalize(gates, small, "gate"), 2)
+    def tail(self, pre, state, weights, dropout_masks):
+        gates = self.add_bias(pre["gates"], weights, "bias")
+        f, g = ops.unstack(self.normalize(gates, weights, "gate"), 2)
         f = self.recurrent_activation(f)
-        g = self.activation(g) * noise.get("candidate", 1.0)
+        g = self.activation(g) * dropout_masks.get("candidate", 1.0)
         h = f * state["h"] + (1 - f) * g
         return h, {"h": h}
 

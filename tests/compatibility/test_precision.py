@@ -62,10 +62,12 @@ def test_statistics_of_layer_norm_are_in_float32(row):
     """Squares of 1000 are infinite in float16."""
     cell = row.make(dtype="mixed_float16")
     cell.build((None, 3))
-    name = next(name for name in cell.small if name.endswith("gate_gamma")).removesuffix("_gamma")
-    gates, units = cell.small[f"{name}_gamma"].shape
+    name = next(name for name in cell.tail_weights if name.endswith("gate_gamma")).removesuffix(
+        "_gamma"
+    )
+    gates, units = cell.tail_weights[f"{name}_gamma"].shape
     x = np.random.default_rng(0).standard_normal((gates, 2, units)) * 1000
-    small = {key: ops.cast(weight, "float16") for key, weight in cell.small.items()}
+    small = {key: ops.cast(weight, "float16") for key, weight in cell.tail_weights.items()}
     found = cell.normalize(ops.convert_to_tensor(x, "float16"), small, name)
     assert keras.backend.standardize_dtype(found.dtype) == "float16"
     expected = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
@@ -140,7 +142,10 @@ def test_generated_weights_are_those_of_the_layer(dtype):
     randomize(layer, deviation=0.1)
     layer.cell.hyper_bias.assign([[-6.0] * 4, [20.0] * 4, [1.0] * 4, [9.0] * 4])
     hyper_h = layer(x)[3]
-    small = {name: layer.cell.computable(weight) for name, weight in layer.cell.small.items()}
+    small = {
+        name: layer.cell.to_compute_dtype(weight)
+        for name, weight in layer.cell.tail_weights.items()
+    }
     expected = layer.cell.generate(ops.cast(hyper_h, layer.compute_dtype), small)
     for one, other in zip(layer.generated_weights(x), expected, strict=True):
         one, other = (

@@ -34,9 +34,9 @@ class PeepholeCell(LayerNormLSTMCell):
         self.dense = keras.layers.Dense(self.units, use_bias=False, dtype=self.dtype_policy)
         self.dense.build((None, self.units))
 
-    def tail(self, pre, state, small, noise):
+    def tail(self, pre, state, weights, dropout_masks):
         gates = pre["gates"] + self.peephole[:, None] * self.dense(state["c"])
-        return super().tail({"gates": gates}, state, small, noise)
+        return super().tail({"gates": gates}, state, weights, dropout_masks)
 
 
 EVERY = {"return_sequences": True, "return_state": True}

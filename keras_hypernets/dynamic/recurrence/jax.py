@@ -5,9 +5,17 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from keras_hypernets.dynamic.recurrence.products import by_source, pre_activations, weights_of
+from keras_hypernets.dynamic.recurrence.step import (
+    OUTPUT,
+    active_dropout_rates,
+    add,
+    dtype_for_sums,
+    masked_tail,
+    values_of,
+    without,
+    zeros_for_sum,
+)
 
-OUTPUT = "output of the step before"  # no name of a state, which is a Python name
 tree = jax.tree_util
 
 
@@ -17,7 +25,7 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
         # Keras' loop on JAX takes the first state for the output before the first step.
         state = {**state, OUTPUT: state[cell.state_names[0]]}
     # In half precision the gradients of blocks are to add up in float32.
-    weights = tree.tree_map(lambda w: w.astype(_wide(w)), weights_of(cell))
+    weights = tree.tree_map(lambda w: w.astype(dtype_for_sums(w)), values_of(cell))
     run = functools.partial(_run, _tail_of(cell, sequences), *weights)
     steps = x, None if seed is None else _keys(seed, x.shape[0]), mask
     if checkpoint_every is None:
@@ -25,7 +33,7 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
     else:
         last, outputs = _checkpointed(run, state, steps, checkpoint_every)
     output = outputs if sequences else last[OUTPUT]
-    return output, _but(OUTPUT, last)
+    return output, without(OUTPUT, last)
 
 
 def _checkpointed(run, state, steps, size):
@@ -40,71 +48,66 @@ def _checkpointed(run, state, steps, size):
     return state, outputs
 
 
-def _run(tail, kernels, small, state, steps):
+def _run(tail, kernels, weights, state, steps):
     """Returns the last state and the outputs of steps `(x, keys, mask)`."""
 
     @jax.custom_vjp
     def run(*arguments):
         return forward(*arguments)[0]
 
-    def forward(x, state, kernels, small, keys, mask):
-        kernels, small = tree.tree_map(lambda w: w.astype(x.dtype), (kernels, small))
+    def forward(x, state, kernels, weights, keys, mask):
+        kernels, weights = tree.tree_map(lambda w: w.astype(x.dtype), (kernels, weights))
 
         def step(state, values):
             of_x, key, keep = values
-            products = {s: state[s] @ W for s, W in _but("x", kernels).items()}
-            output, new = tail({"x": of_x, **products}, state, small, key, keep)
-            return new, (output, products, _but(OUTPUT, state))
+            products = {s: state[s] @ W for s, W in without("x", kernels).items()}
+            output, new = tail({"x": of_x, **products}, state, weights, key, keep)
+            return new, (output, products, without(OUTPUT, state))
 
         of_x = x @ kernels["x"]
         last, (outputs, products, states) = jax.lax.scan(step, state, (of_x, keys, mask))
         kept = {"x": of_x, **products}, {"x": x, **states}
-        return (last, outputs), (*kept, kernels, small, keys, mask)
+        return (last, outputs), (*kept, kernels, weights, keys, mask)
 
     def backward(kept, upstream):
-        products, sources, kernels, small, keys, mask = kept
+        products, sources, kernels, weights, keys, mask = kept
         dlast, doutputs = upstream
 
         def step(carry, values):
-            dstate, dsmall = carry
+            dstate, dweights = carry
             of_step, state, dy, key, keep = values
             if OUTPUT in dstate:
                 state = {**state, OUTPUT: jnp.zeros_like(dstate[OUTPUT])}  # its value is not used
-            _, pull = jax.vjp(lambda *args: tail(*args, key, keep), of_step, state, small)
+            _, pull = jax.vjp(lambda *args: tail(*args, key, keep), of_step, state, weights)
             dproducts, dstate, more = pull((dy, dstate))
-            for s, W in _but("x", kernels).items():
+            for s, W in without("x", kernels).items():
                 dstate[s] = dstate[s] + jnp.einsum("bo,io->bi", dproducts[s], W)
-            return (dstate, tree.tree_map(_add, dsmall, more)), dproducts
+            return (dstate, tree.tree_map(add, dweights, more)), dproducts
 
-        zeros = tree.tree_map(_zeros_like, small)
-        steps = products, _but("x", sources), doutputs, keys, mask
-        (dstate, dsmall), dproducts = jax.lax.scan(step, (dlast, zeros), steps, reverse=True)
+        zeros = tree.tree_map(zeros_for_sum, weights)
+        steps = products, without("x", sources), doutputs, keys, mask
+        (dstate, dweights), dproducts = jax.lax.scan(step, (dlast, zeros), steps, reverse=True)
         dx = jnp.einsum("tbo,io->tbi", dproducts["x"], kernels["x"])
         dkernels = {
-            s: jnp.einsum("tbi,tbo->io", sources[s], dproducts[s], preferred_element_type=_wide(W))
+            s: jnp.einsum(
+                "tbi,tbo->io", sources[s], dproducts[s], preferred_element_type=dtype_for_sums(W)
+            )
             for s, W in kernels.items()
         }
-        return dx, dstate, dkernels, dsmall, None, None
+        return dx, dstate, dkernels, dweights, None, None
 
     run.defvjp(forward, backward)
     x, keys, mask = steps
-    return run(x, state, kernels, small, keys, mask)
+    return run(x, state, kernels, weights, keys, mask)
 
 
 def _tail_of(cell, sequences):
     """Returns the tail: the cell's, from the products on, with its dropout and masking."""
-    sources = by_source(cell)
+    masked = masked_tail(cell, sequences)
 
-    def tail(products, state, small, key, keep):
-        pre = pre_activations(products, sources)
-        noise = {} if key is None else _noise(cell, state, key)
-        output, new = cell.run_tail(pre, state, small, noise)
-        if keep is not None:
-            new = {name: jnp.where(keep, new[name], state[name]) for name in new}
-            output = jnp.where(keep, output, state[OUTPUT])
-        if OUTPUT in state:
-            new[OUTPUT] = output
-        return output if sequences else None, new
+    def tail(products, state, weights, key, keep):
+        dropout_masks = {} if key is None else _dropout_masks(cell, state, key)
+        return masked(products, state, weights, dropout_masks, keep)
 
     return tail
 
@@ -115,31 +118,13 @@ def _keys(seed, steps):
     return jax.random.split(jax.random.fold_in(jax.random.key(first), second), steps)
 
 
-def _noise(cell, state, key):
+def _dropout_masks(cell, state, key):
     """Draws the dropout masks of a step: the same ones whenever it is computed."""
     batch = state[cell.state_names[0]].shape[0]
-    rates = {name: (rate, units) for name, (rate, units) in cell.noise_rates.items() if rate > 0}
     return {
         name: jax.random.bernoulli(jax.random.fold_in(key, n), 1 - rate, (batch, units)).astype(
             cell.compute_dtype
         )
         / (1 - rate)
-        for n, (name, (rate, units)) in enumerate(rates.items())
+        for n, (name, (rate, units)) in enumerate(active_dropout_rates(cell).items())
     }
-
-
-def _but(name, values):
-    return {key: value for key, value in values.items() if key != name}
-
-
-def _add(total, more):
-    return total + more.astype(total.dtype)
-
-
-def _zeros_like(weight):
-    return jnp.zeros(weight.shape, _wide(weight))
-
-
-def _wide(weight):
-    """The dtype for sums over many steps, which lose digits in half precision."""
-    return jnp.promote_types(weight.dtype, "float32")

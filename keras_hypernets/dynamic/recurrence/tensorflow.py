@@ -21,24 +21,20 @@ step, which costs more than the products themselves. What one would do by hand i
 The tail's gradient is automatic differentiation's. XLA compiles the steps of a block, forward and
 backward, to one operation each. On a CPU it runs them on one core: two halves of the batch go at
 the same time. Masking is part of the tail: a masked step keeps the states and repeats the output,
-which rides along as one more state. With `checkpoint_every` a block is that long, only the states
+which travels as one more state. With `checkpoint_every` a block is that long, only the states
 between blocks are kept, and the way back runs each block forward again first.
 """
 
 import tensorflow as tf
 
-from keras_hypernets.dynamic.recurrence.products import weights_of
+from keras_hypernets.dynamic.recurrence.step import OUTPUT, add, values_of, without, zeros_for_sum
 from keras_hypernets.dynamic.recurrence.tensorflow_block import (
-    OUTPUT,
-    add,
-    but,
     compiled_steps,
     loop,
     spec_of,
     spec_of_output,
     specs_of_block,
     specs_of_products,
-    zeros_like,
 )
 
 nest = tf.nest
@@ -62,11 +58,11 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
         dictionary of last states. Gradients reach x, the initial states and all weights of the
         cell; they cannot be differentiated again.
     """
-    rides = mask is not None or not sequences
-    if rides:
+    carries_output = mask is not None or not sequences
+    if carries_output:
         state = {**state, OUTPUT: tf.zeros((tf.shape(x)[1], cell.output_size), x.dtype)}
-    weights = weights_of(cell)
-    steps = compiled_steps(cell, rides, sequences)
+    kernels, weights = values_of(cell)
+    steps = compiled_steps(cell, sequences)
     seeds = [None, None]
     if seed is not None:  # seeds of calls differ by 1, those of steps too: hashed, they do not meet
         seeds = tf.unstack(
@@ -77,7 +73,9 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
         values = x[:, rows], {name: value[rows] for name, value in state.items()}
         keep = None if mask is None else mask[:, rows]
         output = spec_of_output(values[0], cell, sequences)
-        parts.append(_run(steps, output, *values, *weights, keep, seeds[n], checkpoint_every))
+        parts.append(
+            _run(steps, output, *values, kernels, weights, keep, seeds[n], checkpoint_every)
+        )
     last = {name: tf.concat([end[name] for end, _ in parts], 0) for name in state}
     if not sequences:
         return last.pop(OUTPUT), last
@@ -107,7 +105,7 @@ def _parts(count, size):
     return -(-count // size)
 
 
-def _run(steps, output, x, state, kernels, small, mask, seed, checkpoint_every):
+def _run(steps, output, x, state, kernels, weights, mask, seed, checkpoint_every):
     """Runs rows of the batch; returns the last state and the outputs, with their gradient."""
     forward, backward = steps
     time, size = tf.shape(x)[0], checkpoint_every or _block_size(x)
@@ -128,17 +126,17 @@ def _run(steps, output, x, state, kernels, small, mask, seed, checkpoint_every):
         count = tf.minimum(size, time - n * size)
         return n * size, count, None if keep is None else keep[n], seed
 
-    arguments = x, state, kernels, small
+    arguments = x, state, kernels, weights
     results = state, output
 
     @tf.custom_gradient
     def run(*tensors):
-        x, state, kernels, small = nest.pack_sequence_as(arguments, tensors)
+        x, state, kernels, weights = nest.pack_sequence_as(arguments, tensors)
         x = in_blocks(x)
 
         def run_block(n, state):
             of_x = tf.tensordot(x[n], kernels["x"], 1)
-            last, outputs, kept = forward(of_x, state, but("x", kernels), small, *at(n))
+            last, outputs, kept = forward(of_x, state, without("x", kernels), weights, *at(n))
             return last, outputs, ({"x": of_x, **kept[0]}, kept[1])
 
         def block(n, state):
@@ -146,7 +144,7 @@ def _run(steps, output, x, state, kernels, small, mask, seed, checkpoint_every):
             return last, (outputs, state if checkpoint_every else kept)
 
         states = nest.map_structure(spec_of, state)
-        kept = specs_of_products(x, kernels), but(OUTPUT, states)
+        kept = specs_of_products(x, kernels), without(OUTPUT, states)
         specs = specs_of_block(results[1]), states if checkpoint_every else specs_of_block(kept)
         last, (outputs, kept) = loop(blocks, blocks, block, state, specs)
         outputs = nest.map_structure(joined, outputs)
@@ -156,12 +154,13 @@ def _run(steps, output, x, state, kernels, small, mask, seed, checkpoint_every):
             doutputs = nest.map_structure(in_blocks, doutputs)
 
             def block(n, carry):
-                dstate, dkernels, dsmall = carry
+                dstate, dkernels, dweights = carry
                 saved = nest.map_structure(lambda array: array.read(n), kept)
                 products, before = run_block(n, saved)[-1] if checkpoint_every else saved
                 doutput = nest.map_structure(lambda values: values[n], doutputs)
-                dproducts, dstate, dsmall = backward(
-                    products, before, doutput, dstate, but("x", kernels), small, dsmall, *at(n)
+                recurrent = without("x", kernels)
+                dproducts, dstate, dweights = backward(
+                    products, before, doutput, dstate, recurrent, weights, dweights, *at(n)
                 )
                 sources = {**before, "x": x[n]}
                 dkernels = {
@@ -169,13 +168,13 @@ def _run(steps, output, x, state, kernels, small, mask, seed, checkpoint_every):
                     for s, dkernel in dkernels.items()
                 }
                 dx = tf.tensordot(dproducts["x"], kernels["x"], [2, 1])
-                return (dstate, dkernels, dsmall), dx
+                return (dstate, dkernels, dweights), dx
 
-            zeros = nest.map_structure(zeros_like, (kernels, small))
-            (dstate, *dweights), dx = loop(
+            zeros = nest.map_structure(zeros_for_sum, (kernels, weights))
+            (dstate, dkernels, dweights), dx = loop(
                 blocks, blocks, block, (dlast, *zeros), spec_of(x[0]), reverse=True
             )
-            found = joined(dx), dstate, *dweights
+            found = joined(dx), dstate, dkernels, dweights
             found = nest.map_structure(lambda d, v: tf.cast(d, v.dtype), found, arguments)
             return _differentiable_once(*nest.flatten(found))
 
