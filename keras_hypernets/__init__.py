@@ -3,6 +3,7 @@
 from keras_hypernets import callbacks, converters, export, initializers, models, plots
 from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.gated_rnn import GatedRNN
+from keras_hypernets.dynamic.hyper_cell import HyperCell
 from keras_hypernets.dynamic.hyper_gru import HyperGRU
 from keras_hypernets.dynamic.hyper_gru_cell import HyperGRUCell
 from keras_hypernets.dynamic.hyper_lstm import HyperLSTM
@@ -21,6 +22,7 @@ __all__ = [
     "__version__",
     "GatedCell",
     "GatedRNN",
+    "HyperCell",
     "HyperConv2D",
     "HyperDense",
     "HyperGRU",

@@ -1,5 +1,6 @@
 """What every recurrent cell and layer does; the equations are in test_equations.py."""
 
+import inspect
 import os
 from unittest import mock
 
@@ -160,6 +161,20 @@ class HyperLSTMTest(tf.test.TestCase):
             self.assertEqual(make.from_config(config).get_config(), config)
             arguments = set(config) - {"name", "trainable", "dtype"}
             self.assertEqual(arguments, {"units", *given})
+            shown = set(inspect.signature(make).parameters)
+            self.assertEqual(shown, {"units", *given, "kwargs"})
+
+    def test_signatures_of_subclasses(self):
+        class Wider(HyperLSTM):
+            def __init__(self, units, factor=2, **kwargs):
+                super().__init__(factor * units, **kwargs)
+
+        self.assertEqual(Wider(4, dropout=0.1).units, 8)
+        shown = list(inspect.signature(Wider).parameters)
+        self.assertEqual(shown[:3], ["units", "factor", "dropout"])
+        names = list(inspect.signature(HyperLSTM).parameters)
+        self.assertEqual(names[:3], ["units", "hyper_units", "embedding_dim"])
+        self.assertNotIn("cell", names)
 
     def test_attributes_of_the_layer(self):
         layer = HyperLSTM(6, 5, 3, forget_bias=0.5, activation="relu")
@@ -203,7 +218,9 @@ class HyperLSTMTest(tf.test.TestCase):
     def test_errors_name_what_the_user_made(self):
         with self.assertRaisesRegex(ValueError, "passed to HyperLSTM: {'hidden': 3}"):
             HyperLSTM(8, hidden=3)
-        with self.assertRaisesRegex(ValueError, "must be 0 in HyperSimpleRNN, which"):
+        with self.assertRaisesRegex(
+            ValueError, "`recurrent_dropout` must be 0, since a simple RNN"
+        ):
             HyperSimpleRNN(8, recurrent_dropout=0.1)
 
     def test_dropout_draws_one_input_mask_per_sequence(self):

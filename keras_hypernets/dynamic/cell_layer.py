@@ -1,37 +1,39 @@
-"""What layers such as HyperLSTM have in common: a GatedRNN that makes its own cell."""
+"""CellLayer: what layers such as HyperLSTM have in common, a GatedRNN that makes its own cell."""
 
 import keras
 
 from keras_hypernets.dynamic.gated_rnn import GatedRNN
+from keras_hypernets.dynamic.signatures import arguments_of, signature_of
 from keras_hypernets.validation import rate
 
 
 class CellLayer(GatedRNN):
-    """Base of the layers that a user writes in the place of Keras' LSTM, GRU and SimpleRNN.
+    """Base class of the layers that replace `keras.layers.LSTM`, `GRU` and `SimpleRNN`.
 
-    Same weights, names and order as `keras.layers.RNN(cell)`: `set_weights` with the other's
-    `get_weights()` moves them. (Files of weights do not: Keras keys them by class.)
+    The weights have the names and the order of `keras.layers.RNN(cell)`: `set_weights` with the
+    other's `get_weights()` moves them. (Weight files do not, since Keras keys them by class.)
 
-    A subclass has a `cell_class` and says in `forwarded` which of the cell's attributes are the
-    layer's too.
+    A subclass sets `cell_class`, whose arguments are the layer's first ones, and `forwarded`, the
+    names of the cell's attributes that the layer has too.
 
     Args:
-        *arguments: the first arguments of the cell.
-        dropout: rate in [0, 1) of the dropout on the inputs, one mask `(batch, features)` for all
-            steps of a sequence, drawn anew at each call, only in training. Default 0.
-        return_sequences: whether the output has every step or only the last. Default `False`.
-        return_state: whether the last states are returned after the output. Default `False`.
-        go_backwards: whether the sequence is read and returned in reverse. Default `False`.
-        stateful: whether the states of a batch are the initial states of the next; needs a fixed
-            batch size. Default `False`.
-        unroll: whether the loop is unrolled; needs a fixed number of steps. Default `False`.
-        zero_output_for_mask: whether masked steps output zeros, or repeat the output of the step
+        *arguments: the arguments of the cell.
+        dropout: rate in [0, 1) of the dropout on the inputs, in training only. Each call draws one
+            mask `(batch, features)` for all steps. Default 0.
+        return_sequences: whether to return the output of every step or the last one. Default
+            `False`.
+        return_state: whether to return the last states after the output. Default `False`.
+        go_backwards: whether to read the sequence in reverse and return it so. Default `False`.
+        stateful: whether the last states of a batch are the initial states of the next. Needs a
+            fixed batch size. Default `False`.
+        unroll: whether to unroll the loop. Needs a fixed number of steps. Default `False`.
+        zero_output_for_mask: whether masked steps output zeros instead of the output of the step
             before. Default `False`.
         checkpoint_every: number of steps between two states kept for the gradient, to save memory
-            of long sequences: see `GatedRNN`. Default `None`.
+            with long sequences: see `GatedRNN`. Default `None`.
         activity_regularizer: regularizer of the output. Default `None`.
-        name: name of the layer.
-        **kwargs: all others of the cell. `dtype`, `trainable` and `seed` hold for layer and cell.
+        **kwargs: the arguments of the cell by name, and those of `keras.Layer`. `dtype`,
+            `trainable` and `seed` apply to layer and cell.
     """
 
     cell_class = None
@@ -41,6 +43,10 @@ class CellLayer(GatedRNN):
         super().__init_subclass__(**kwargs)
         for name in cls.forwarded:
             setattr(cls, name, _attribute_of_cell(name))
+        arguments = {name: p for name, p in arguments_of(cls).items() if name != "cell"}
+        if cls.cell_class is not None and cls.__init__ is CellLayer.__init__:
+            arguments = {**arguments_of(cls.cell_class), **arguments}
+        cls.__signature__ = signature_of(arguments.values())
 
     def __init__(
         self,
@@ -54,12 +60,13 @@ class CellLayer(GatedRNN):
         zero_output_for_mask=False,
         checkpoint_every=None,
         activity_regularizer=None,
-        name=None,
         **kwargs,
     ):
-        shared = {key: kwargs[key] for key in ("dtype", "trainable") if key in kwargs}
+        names = (*arguments_of(self.cell_class), "dtype", "trainable")
+        of_cell = {name: kwargs[name] for name in names if name in kwargs}
+        of_layer = {name: kwargs[name] for name in kwargs if name not in names[:-2]}
         super().__init__(
-            self._make_cell(*arguments, name="cell", **kwargs),
+            self.cell_class(*arguments, name="cell", **of_cell),
             return_sequences=return_sequences,
             return_state=return_state,
             go_backwards=go_backwards,
@@ -68,18 +75,10 @@ class CellLayer(GatedRNN):
             zero_output_for_mask=zero_output_for_mask,
             checkpoint_every=checkpoint_every,
             activity_regularizer=activity_regularizer,
-            name=name,
-            **shared,
+            **of_layer,
         )
         self.input_spec = keras.InputSpec(ndim=3)
         self.dropout = rate("dropout", dropout)
-
-    def _make_cell(self, *arguments, **kwargs):
-        try:
-            return self.cell_class(*arguments, **kwargs)
-        except ValueError as error:  # a user has made no cell
-            names = self.cell_class.__name__, type(self).__name__
-            raise ValueError(str(error).replace(*names)) from error
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         if training and self.dropout:
@@ -108,10 +107,7 @@ class CellLayer(GatedRNN):
 
 
 class HyperCellLayer(CellLayer):
-    """Base of the layers whose cell has generated weights."""
-
-    def __init__(self, units, hyper_units=None, embedding_dim=16, **kwargs):
-        super().__init__(units, hyper_units, embedding_dim, **kwargs)
+    """Base class of the layers around a `HyperCell`."""
 
     def generated_weights(self, sequences, initial_state=None, mask=None):
         """The weights generated at every step, from first to last even with `go_backwards`.

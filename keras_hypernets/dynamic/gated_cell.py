@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_hypernets.dynamic.signatures import arguments_of, signature_of
 from keras_hypernets.dynamic.weights_of_tail import WeightsOfTail
 from keras_hypernets.initializers import per_gate
 from keras_hypernets.validation import (
@@ -112,6 +113,10 @@ class GatedCell(keras.Layer):
     state_names = ("h",)
     float32_states = ()
     bias = None
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls.__signature__ = signature_of(arguments_of(cls).values())
 
     def __init__(
         self,

@@ -38,11 +38,12 @@ class GatedRNN(keras.layers.RNN):
 
     Args:
         cell: a `GatedCell`.
+        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
+        activity_regularizer: as in `keras.layers.RNN`. Default `False` or `None`.
         checkpoint_every: number of steps between two states that the faster loop keeps for the
-            gradient; what lies between is computed a second time. It saves memory where sequences
-            have thousands of steps. Default `None`: every step is kept.
-        **kwargs: those of `keras.layers.RNN`: `return_sequences`, `return_state`, `go_backwards`,
-            `stateful`, `unroll`, `zero_output_for_mask`, `name`, ...
+            gradient; it computes those in between a second time. This saves memory where sequences
+            have thousands of steps. Default `None`: keep every step.
+        **kwargs: those of `keras.Layer`.
 
     Call arguments:
         sequences: `(batch, time, features)`.
@@ -64,7 +65,19 @@ class GatedRNN(keras.layers.RNN):
     (2, 5, 16)
     """
 
-    def __init__(self, cell, checkpoint_every=None, **kwargs):
+    def __init__(
+        self,
+        cell,
+        return_sequences=False,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        unroll=False,
+        zero_output_for_mask=False,
+        checkpoint_every=None,
+        activity_regularizer=None,
+        **kwargs,
+    ):
         if not isinstance(cell, GatedCell):
             raise ValueError(f"`cell` must be a GatedCell. Received: cell={cell!r}")
         if not set(cell.float32_states) <= set(cell.state_names):
@@ -72,10 +85,17 @@ class GatedRNN(keras.layers.RNN):
                 f"`float32_states` of a cell must be some of its states {cell.state_names}. "
                 f"Received: float32_states={cell.float32_states!r}"
             )
-        for name in LOOP_OPTIONS:
-            boolean(name, kwargs.get(name, False))
-        keras_object("activity_regularizer", kwargs.get("activity_regularizer"))
-        super().__init__(cell, **kwargs)
+        super().__init__(
+            cell,
+            return_sequences=boolean("return_sequences", return_sequences),
+            return_state=boolean("return_state", return_state),
+            go_backwards=boolean("go_backwards", go_backwards),
+            stateful=boolean("stateful", stateful),
+            unroll=boolean("unroll", unroll),
+            zero_output_for_mask=boolean("zero_output_for_mask", zero_output_for_mask),
+            activity_regularizer=keras_object("activity_regularizer", activity_regularizer),
+            **kwargs,
+        )
         if checkpoint_every is not None:
             checkpoint_every = positive_integer("checkpoint_every", checkpoint_every)
         self.checkpoint_every = checkpoint_every

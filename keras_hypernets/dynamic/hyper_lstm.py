@@ -20,20 +20,20 @@ class HyperLSTM(HyperCellLayer):
         hyper_units: positive integer, size of the hyper cell. Default `None`: an eighth of
             `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of the embeddings z. Default 16.
-        dropout: rate in [0, 1) of the dropout on the inputs, one mask `(batch, features)` for all
-            steps of a sequence, drawn anew at each call, only in training. Default 0.
+        dropout: rate in [0, 1) of the dropout on the inputs, in training only. Each call draws one
+            mask `(batch, features)` for all steps. Default 0.
         return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
         activity_regularizer, name: as in `keras.layers.LSTM`. Default `False` or `None`.
         checkpoint_every: number of steps between two states kept for the gradient, to save memory
-            of long sequences: see `GatedRNN`. Default `None`.
-        **kwargs: all others of `HyperLSTMCell`. `dtype`, `trainable` and `seed` hold for layer
-            and cell.
+            with long sequences: see `GatedRNN`. Default `None`.
+        All other arguments: as in `HyperLSTMCell`. `dtype`, `trainable` and `seed` apply to
+            layer and cell.
 
     Call arguments:
         sequences: `(batch, time, features)`.
         initial_state: list of the states `[h, c, hyper_h, hyper_c]`, default zeros.
         mask: `(batch, time)` booleans, `True` where a step counts. A masked step keeps all states.
-        training: whether dropout is applied, and the fast loop runs.
+        training: whether to apply dropout and run the fast loop.
 
     Returns:
         `(batch, time, units)` if `return_sequences`, else `(batch, units)`; with `return_state`

@@ -85,7 +85,7 @@ class HyperSimpleRNNCell(HyperCell):
         for name in ("recurrent_dropout", "hyper_recurrent_dropout"):
             if getattr(self, name):
                 raise ValueError(
-                    f"`{name}` must be 0 in HyperSimpleRNNCell, which has no candidate to drop. "
+                    f"`{name}` must be 0, since a simple RNN has no candidate to drop. "
                     f"Received: {name}={getattr(self, name)!r}"
                 )
 

@@ -17,20 +17,20 @@ class LayerNormLSTM(CellLayer):
 
     Args:
         units: positive integer, size of the output.
-        dropout: rate in [0, 1) of the dropout on the inputs, one mask `(batch, features)` for all
-            steps of a sequence, drawn anew at each call, only in training. Default 0.
+        dropout: rate in [0, 1) of the dropout on the inputs, in training only. Each call draws one
+            mask `(batch, features)` for all steps. Default 0.
         return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
         activity_regularizer, name: as in `keras.layers.LSTM`. Default `False` or `None`.
         checkpoint_every: number of steps between two states kept for the gradient, to save memory
-            of long sequences: see `GatedRNN`. Default `None`.
-        **kwargs: all others of `LayerNormLSTMCell`. `dtype`, `trainable` and `seed` hold for layer
-            and cell.
+            with long sequences: see `GatedRNN`. Default `None`.
+        All other arguments: as in `LayerNormLSTMCell`. `dtype`, `trainable` and `seed` apply to
+            layer and cell.
 
     Call arguments:
         sequences: `(batch, time, features)`.
         initial_state: list of the states `[h, c]`, default zeros.
         mask: `(batch, time)` booleans, `True` where a step counts. A masked step keeps all states.
-        training: whether dropout is applied, and the fast loop runs.
+        training: whether to apply dropout and run the fast loop.
 
     Returns:
         `(batch, time, units)` if `return_sequences`, else `(batch, units)`; with `return_state`
@@ -60,6 +60,3 @@ class LayerNormLSTM(CellLayer):
         "use_bias",
         "recurrent_dropout",
     )
-
-    def __init__(self, units, **kwargs):
-        super().__init__(units, **kwargs)

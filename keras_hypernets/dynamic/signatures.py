@@ -1,0 +1,32 @@
+"""Signatures that show every argument, also those that a class hands on as `**kwargs`."""
+
+import functools
+import inspect
+from collections.abc import Iterable
+
+import keras
+
+
+@functools.cache
+def arguments_of(cls: type) -> dict[str, inspect.Parameter]:
+    """Returns the parameters of a layer's constructor by name: its own, then those of its bases.
+
+    Those of the bases are keyword-only, since they arrive as `**kwargs`. `keras.Layer`'s parameters
+    are left out.
+    """
+    found = {}
+    for one in cls.__mro__[: cls.__mro__.index(keras.Layer)]:
+        if "__init__" not in vars(one):
+            continue
+        _, *parameters = inspect.signature(one.__init__).parameters.values()
+        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        own = not found
+        for p in named:
+            found.setdefault(p.name, p if own else p.replace(kind=p.KEYWORD_ONLY))
+    return found
+
+
+def signature_of(parameters: Iterable[inspect.Parameter]) -> inspect.Signature:
+    """Returns a signature of these parameters and `**kwargs`."""
+    kwargs = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
+    return inspect.Signature([*parameters, kwargs])
