@@ -96,6 +96,15 @@ class Bank(tf.test.TestCase):
         x = np.random.default_rng(0).standard_normal((2, 8))
         self.assertAllClose(again(x), model(x), 1e-6, 1e-6)
 
+    def test_layers_with_a_given_kernel_from_their_configuration(self):
+        """Also from those of before the default of `embedding_dim` was None."""
+        images, kernel = keras.Input((9, 9, 4)), keras.Input(batch_shape=(3, 3, 4, 4))
+        config = HyperConv2D(4, 3).get_config()
+        for given in (None, 16):
+            layer = HyperConv2D.from_config({**config, "embedding_dim": given})
+            layer(images, kernel)
+            self.assertEqual(layer.get_config(), config)
+
     def test_trains_under_mixed_precision_with_a_regularizer(self):
         for policy in ("mixed_bfloat16", "mixed_float16"):
             keras.config.set_dtype_policy(policy)
@@ -130,11 +139,10 @@ class Bank(tf.test.TestCase):
             (lambda: KernelBank(generator, {"odd": (3, 3, 4, 6)}), "kernel of odd must consist"),
             (lambda: KernelBank(generator, SHAPES, dtype="float64"), "must have the dtype"),
             (lambda: conv((3, 3, 4, 8)), "`kernel` must have the shape \\(3, 3, 4, 4\\)"),
-            (lambda: conv((3, 3, 4, 4), generator), "`generator` and `kernel_regularizer` of"),
-            (
-                lambda: conv((3, 3, 4, 4), generator=None, kernel_regularizer="l2"),
-                "are those of the KernelB",
-            ),
+            (lambda: conv((3, 3, 4, 4), generator), "`generator`, .* of .* must be None, since"),
+            (lambda: conv((3, 3, 4, 4), embedding_dim=4), "are those of .* embedding_dim=4, h"),
+            (lambda: conv((3, 3, 4, 4), hidden_units=4), "are those of .* hidden_units=4, k"),
+            (lambda: conv((3, 3, 4, 4), kernel_regularizer="l2"), "are those of the KernelBank"),
         ):
             with self.assertRaisesRegex(ValueError, message):
                 make()

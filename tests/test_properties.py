@@ -221,9 +221,10 @@ def generators(draw, window):
     }
     if not own:
         initializer = draw(st.sampled_from(["hyperfan_in", "hyperfan_out", "notebook"]))
-        options["generator"] = keras_hypernets.KernelGenerator(
+        generator = keras_hypernets.KernelGenerator(
             tile, initializer=initializer, dtype="float64", **options
         )
+        options = {"generator": generator}
     return options, tile, grid
 
 
@@ -434,7 +435,7 @@ LAYER = {"units": size, **LOOP, "dropout": rate}  # all others are the cell's
 HYPER_LAYER = {**LAYER, "hyper_units": or_none(size), "embedding_dim": size}
 GENERATED = {
     "generator": is_none,
-    "embedding_dim": size,
+    "embedding_dim": or_none(size),
     "hidden_units": or_none(size),
     "activation": is_none,
     "use_bias": is_flag,

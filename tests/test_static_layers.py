@@ -184,6 +184,21 @@ class Layers(tf.test.TestCase):
         padded = model(np.array([[1, 2, 0, 0, 0]]))
         self.assertAllClose(padded, model(np.array([[1, 2]])), 1e-6, 1e-6)
 
+    def test_default_of_the_embedding(self):
+        """It is the layer's own generator's, and none of a layer that shares one."""
+        alone, shared = HyperDense(4), HyperDense(4, KernelGenerator((4, 4), 3))
+        old = shared.get_config() | {"embedding_dim": 16}  # before the default was None
+        for layer, size in (
+            (alone, 16),
+            (HyperDense.from_config(alone.get_config()), 16),
+            (HyperDense(4, embedding_dim=16), 16),
+            (shared, 3),
+            (HyperDense.from_config(shared.get_config()), 3),
+            (HyperDense.from_config(old), 3),
+        ):
+            layer.build((None, 4))
+            self.assertEqual(layer.embedding.shape, (1, size))
+
     def test_images_of_any_size(self):
         model = keras.Sequential([keras.Input((None, None, 2)), HyperConv2D(3, 3, padding="SAME")])
         self.assertEqual(model.output_shape, (None, None, None, 3))
@@ -209,6 +224,8 @@ class Layers(tf.test.TestCase):
             (lambda: HyperDense(8, generator), (None, 8), "whole tiles"),
             (lambda: HyperConv2D(8, 3, "small"), x, "`generator` must be a KernelGenerator"),
             (lambda: HyperConv2D(8, 3, generator, dtype="float64"), x, "must have the dtype"),
+            (lambda: HyperConv2D(8, 3, generator, 4), x, "must be None with .* embedding_dim=4, h"),
+            (lambda: HyperDense(8, generator, hidden_units=4), x, "must be .* hidden_units=4, g"),
             (lambda: HyperConv2D(8, (3, 3, 3)), x, "`kernel_size` must be one or two integers"),
             (lambda: HyperConv2D(8, 3, padding="full"), x, "`padding` must be one of"),
             (lambda: HyperConv2D(8, 3, groups=3), x, "`filters` must be a multiple of `groups`"),

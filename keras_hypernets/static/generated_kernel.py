@@ -10,6 +10,8 @@ from keras_hypernets.static.kernel_generator import (
 )
 from keras_hypernets.validation import boolean, keras_object, positive_integer
 
+EMBEDDING_DIM = 16  # of a layer's own generator, unless it is given
+
 
 class GeneratedKernelLayer(keras.Layer):
     """Base of the layers whose kernel comes from a `KernelGenerator`.
@@ -26,7 +28,8 @@ class GeneratedKernelLayer(keras.Layer):
 
     Args:
         generator: `KernelGenerator` to share, or `None` (default).
-        embedding_dim, hidden_units: of the layer's own generator, if it has one.
+        embedding_dim, hidden_units: of the layer's own generator, 16 and as `embedding_dim` if they
+            are `None` (default). They must be with another generator, or a given kernel.
         activation, use_bias, bias_initializer, bias_regularizer, bias_constraint: as in Keras.
         kernel_regularizer: applied to the generated kernel, once however often the layer is called,
             unless its embedding is frozen. Default `None`.
@@ -36,7 +39,7 @@ class GeneratedKernelLayer(keras.Layer):
     def __init__(
         self,
         generator=None,
-        embedding_dim=16,
+        embedding_dim=None,
         hidden_units=None,
         activation=None,
         use_bias=True,
@@ -51,10 +54,18 @@ class GeneratedKernelLayer(keras.Layer):
             check_generator(generator, self.dtype_policy)
         self.shares_generator = generator is not None
         self.generator = generator
-        self.embedding_dim = positive_integer("embedding_dim", embedding_dim)
+        if embedding_dim is not None:
+            embedding_dim = positive_integer("embedding_dim", embedding_dim)
         if hidden_units is not None:
             hidden_units = positive_integer("hidden_units", hidden_units)
+        self.embedding_dim = embedding_dim
         self.hidden_units = hidden_units
+        if self.shares_generator and (embedding_dim, hidden_units) != (None, None):
+            raise ValueError(
+                "`embedding_dim` and `hidden_units` must be None with a `generator`, which has its "
+                f"own. Received: embedding_dim={embedding_dim}, hidden_units={hidden_units}, "
+                f"generator={generator!r}"
+            )
         self.activation = keras_object("activation", activation)
         self.use_bias = boolean("use_bias", use_bias)
         self.bias_initializer = keras_object("bias_initializer", bias_initializer)
@@ -79,18 +90,19 @@ class GeneratedKernelLayer(keras.Layer):
         self.takes_kernel = given_shape is not None
         if self.takes_kernel:
             self.check_given_kernel(given_shape)
-            if self.shares_generator or self.kernel_regularizer is not None:
+            unused = ("generator", "embedding_dim", "hidden_units", "kernel_regularizer")
+            given = {name: getattr(self, name) for name in unused}
+            if any(value is not None for value in given.values()):
                 raise ValueError(
-                    f"`generator` and `kernel_regularizer` of {self.name} must be None, since they "
-                    "are those of the KernelBank that gives it a kernel. "
-                    f"Received: generator={self.generator!r}, "
-                    f"kernel_regularizer={self.kernel_regularizer!r}"
+                    f"{', '.join(f'`{name}`' for name in unused)} of {self.name} must be None, "
+                    "since they are those of the KernelBank that gives it a kernel. Received: "
+                    + ", ".join(f"{name}={value!r}" for name, value in given.items())
                 )
             return
         if self.generator is None:
             self.generator = KernelGenerator(
                 kernel_shape,
-                self.embedding_dim,
+                self.embedding_dim or EMBEDDING_DIM,
                 self.hidden_units,
                 dtype=self.dtype_policy,
                 trainable=self.trainable,
@@ -158,4 +170,8 @@ class GeneratedKernelLayer(keras.Layer):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**with_generator(config))
+        config = with_generator(config)
+        # Older files have the default as a number, also with a shared generator or a given kernel.
+        if config.get("embedding_dim") == EMBEDDING_DIM:
+            config["embedding_dim"] = None
+        return cls(**config)

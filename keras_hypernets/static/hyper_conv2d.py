@@ -20,8 +20,9 @@ class HyperConv2D(GeneratedKernelLayer):
         kernel_size: integer or two integers; that of the generator's tile.
         generator: `KernelGenerator` with a tile `(height, width, in, out)` to share, or `None`
             (default): the layer makes its own, whose tile is the whole kernel.
-        embedding_dim: size of the embedding z, for the layer's own generator. Default 16.
-        hidden_units: of the layer's own generator. Default `None`: as `embedding_dim`.
+        embedding_dim: size of the embedding z of the layer's own generator. Default `None`: 16.
+        hidden_units: of the layer's own generator. Default `None`: as `embedding_dim`. Both must be
+            `None` with a shared generator or a kernel from a `KernelBank`.
         strides, padding, data_format, dilation_rate, groups, activation, use_bias,
         bias_initializer, bias_regularizer, bias_constraint: as in `keras.layers.Conv2D`.
         kernel_regularizer: applied to the generated kernel. Default `None`.
@@ -58,7 +59,7 @@ class HyperConv2D(GeneratedKernelLayer):
         filters,
         kernel_size,
         generator=None,
-        embedding_dim=16,
+        embedding_dim=None,
         hidden_units=None,
         strides=1,
         padding="valid",

@@ -15,8 +15,9 @@ class HyperDense(GeneratedKernelLayer):
         units: positive integer, size of the output.
         generator: `KernelGenerator` with a tile `(in, out)` to share, or `None` (default): the
             layer makes its own, whose tile is the whole kernel.
-        embedding_dim: size of the embedding z, for the layer's own generator. Default 16.
-        hidden_units: of the layer's own generator. Default `None`: as `embedding_dim`.
+        embedding_dim: size of the embedding z of the layer's own generator. Default `None`: 16.
+        hidden_units: of the layer's own generator. Default `None`: as `embedding_dim`. Both must be
+            `None` with a shared generator or a kernel from a `KernelBank`.
         activation: activation of the output. Default `None`.
         use_bias: whether there is a bias, an ordinary weight. Default `True`.
         bias_initializer, bias_regularizer, bias_constraint: of the bias.
@@ -48,7 +49,7 @@ class HyperDense(GeneratedKernelLayer):
         self,
         units,
         generator=None,
-        embedding_dim=16,
+        embedding_dim=None,
         hidden_units=None,
         activation=None,
         use_bias=True,
