@@ -5,12 +5,14 @@ import io
 import keras
 import numpy as np
 import tensorflow as tf
+from figures import assert_complete
 from keras import layers
 from random_weights import randomize
 
 from keras_hypernets import HyperConv2D, HyperDense, KernelBank, KernelGenerator
 from keras_hypernets.models import hyper_cnn
 from keras_hypernets.plots import plot_filters
+from keras_hypernets.plots.filters import _columns
 
 
 def kernel_of(*shape):
@@ -206,7 +208,40 @@ class PlotFilters(tf.test.TestCase):
         self.assertEqual(titles(figure), [f"c{n} (1, 1, 4, 4)" for n in range(7)])
         places = [axes.get_subplotspec() for axes in figure.axes]
         places = [(place.rowspan.start, place.colspan.start) for place in places]
-        self.assertEqual(places, [divmod(n, 3) for n in range(7)])
+        self.assertEqual(places, [divmod(n, 4) for n in range(7)])
+
+    def test_the_last_row_is_no_less_than_half_full(self):
+        for count in range(1, 42):
+            columns = _columns(count)
+            self.assertGreaterEqual((count - 1) % columns + 1, columns / 2, count)
+            self.assertBetween(columns / np.sqrt(count), 0.7, 1.8, count)
+
+    def test_everything_has_its_place(self):
+        def stack(*names, shape=(3, 3, 4, 4)):
+            *window, inputs, filters = shape
+            convolutions = [layers.Conv2D(filters, window, name=name) for name in names]
+            return keras.Sequential([keras.Input((15, 15, inputs)), *convolutions])
+
+        for given in (
+            stack("one"),
+            stack("one", "two"),
+            stack(*"abcde"),
+            stack(*"abcdefg"),
+            stack("long" * 25, "very" * 40),
+            stack("flat", shape=(1, 1, 1, 16)),
+            kernel_of(3, 3, 40, 1),
+            kernel_of(3, 3, 64, 64),
+            hyper_cnn(),
+        ):
+            figure = plot_filters(given)
+            assert_complete(figure)
+            boxes = [axes.get_tightbbox() for axes in figure.axes]
+            for n, box in enumerate(boxes):
+                self.assertFalse(any(box.overlaps(other) for other in boxes[:n]))
+            of_rows, of_columns = (text.get_window_extent() for text in figure.texts[::-1])
+            gaps = min(b.x0 for b in boxes) - of_rows.x1, min(b.y0 for b in boxes) - of_columns.y1
+            self.assertBetween(gaps[1] / figure.dpi, 0, 0.2)
+            self.assertGreater(gaps[0], 0)
 
     def test_bad_arguments(self):
         dense = keras.Sequential([keras.Input((4,)), HyperDense(3), layers.Dense(3)], name="dense")

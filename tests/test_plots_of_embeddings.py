@@ -5,6 +5,7 @@ import io
 import keras
 import numpy as np
 import tensorflow as tf
+from figures import assert_complete
 from keras import layers
 from random_weights import randomize
 
@@ -81,6 +82,15 @@ class EmbeddingSimilarity(tf.test.TestCase):
         self.assertGreater(*axes.get_ylim())  # the first layer above
         self.assertIn("cosine", colour_bar.get_ylabel())
         axes.figure.savefig(io.BytesIO())
+
+    def test_labels_of_any_length_are_complete(self):
+        for depth, width in ((10, 1), (40, 2)):
+            assert_complete(plot_embedding_similarity(hyper_resnet(depth, width)))
+        for count, length in ((2, 1), (2, 60), (8, 20), (20, 60)):
+            shapes = {f"{n:0{length}}": (4, 4) for n in range(count)}
+            bank = KernelBank(KernelGenerator((4, 4), 2), shapes)
+            bank.build((None, 4))
+            assert_complete(plot_embedding_similarity(bank))
 
     def test_bad_arguments(self):
         for wrong, message in (

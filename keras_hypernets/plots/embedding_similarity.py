@@ -89,8 +89,7 @@ def plot_embedding_similarity(
     starts = np.cumsum([0, *tiles.values()])[:-1, None]
     counts = np.array([*tiles.values()])[:, None]
     shown = (starts + np.arange(pixels) * counts // pixels).ravel()
-    side = 0.24 * layers + 1
-    figure = Figure((side + 3, side + 1.8), dpi=150, layout="constrained")
+    figure = Figure(dpi=150, layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(
         similarity[np.ix_(shown, shown)],
@@ -108,6 +107,11 @@ def plot_embedding_similarity(
     axes.set_xticks(middles, [*tiles], rotation=90, fontsize="small")
     axes.set_yticks(middles, labels, fontsize="small")
     figure.colorbar(image, ax=axes, label="cosine similarity of embeddings", shrink=0.6)
+    # Labels of any length fit beside a field that has room for them and the colour bar's.
+    side = max(0.24 * layers, 2.4)
+    beside = max(label.get_window_extent().width for label in axes.get_yticklabels())
+    below = max(label.get_window_extent().height for label in axes.get_xticklabels())
+    figure.set_size_inches(side + beside / figure.dpi + 1.4, side + below / figure.dpi + 0.3)
     return figure
 
 

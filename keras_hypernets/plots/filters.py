@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINES = "#0072B2"  # no grey, so that lines differ from weights
+PANEL = 5  # inches, the width of a panel and the most of its height
 
 
 def plot_filters(model_or_kernel: Any, channels: int = 16) -> "Figure":
@@ -54,13 +55,12 @@ def plot_filters(model_or_kernel: Any, channels: int = 16) -> "Figure":
 
     channels = positive_integer("channels", channels)
     kernels = _kernels_to_draw(model_or_kernel)
-    columns = round(math.sqrt(len(kernels)))
+    columns = _columns(len(kernels))
     # A panel is as wide as its column and at most as high as wide.
     pictures = [_picture(kernel[:, :, :channels, :channels]) for _, kernel in kernels]
     tallness = [min(picture.shape[0] / picture.shape[1], 1) for picture in pictures]
     rows = [max(tallness[n : n + columns]) for n in range(0, len(kernels), columns)]
-    size = (5 * columns + 0.5, 5 * sum(rows) + 0.8 * len(rows) + 0.3)
-    figure = Figure(size, dpi=150, layout="constrained")
+    figure = Figure(dpi=150)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=rows)
     for n, ((name, kernel), picture) in enumerate(zip(kernels, pictures, strict=True)):
         height, width, inputs, outputs = kernel.shape
@@ -78,9 +78,30 @@ def plot_filters(model_or_kernel: Any, channels: int = 16) -> "Figure":
         axes.grid(color=LINES, linewidth=min(2, 24 / min(channels, max(inputs, outputs))))
         axes.set_title(title, fontsize="medium")
         axes.set_xlabel(f"black {-limit:.3g}, white {limit:.3g}", fontsize="small")
-    figure.supxlabel("output channels", fontsize="medium")
-    figure.supylabel("input channels", fontsize="medium")
+    # No layout of matplotlib's knows how high panels of equal scales are: it is done in inches.
+    titles = np.array([axes.title.get_window_extent().size for axes in figure.axes]) / figure.dpi
+    beside, above = titles.max(axis=0) + (0.1 - PANEL, 0.2)
+    beside, below, edge = max(beside, 0.1), 0.25, 0.27
+    width = edge + columns * (PANEL + beside)
+    height = edge + PANEL * sum(rows) + len(rows) * (above + below)
+    figure.set_size_inches(width, height)
+    figure.subplots_adjust(
+        left=(edge + beside / 2) / width,
+        right=1 - beside / 2 / width,
+        bottom=(edge + below) / height,
+        top=1 - above / height,
+        wspace=beside / PANEL,
+        hspace=(above + below) / (PANEL * np.mean(rows)),
+    )
+    figure.supxlabel("output channels", y=0.05 / height, fontsize="medium")
+    figure.supylabel("input channels", x=0.05 / width, fontsize="medium")
     return figure
+
+
+def _columns(count: int) -> int:
+    """Returns the number of columns, near a square's, that leaves least of the last row empty."""
+    root = math.sqrt(count)
+    return min(range(round(root), math.ceil(1.5 * root) + 1), key=lambda n: -count % n / n)
 
 
 def _picture(kernel: np.ndarray) -> np.ndarray:
