@@ -17,6 +17,7 @@ from keras_hypernets.models.stepping import recurrent_layers
 from keras_hypernets.plots.cell_saturation import draw_cell_saturation, tanh_of
 from keras_hypernets.plots.layers_within import layers_within
 from keras_hypernets.plots.reading import check_text, read
+from keras_hypernets.plots.watching import hyper_layers, watcher_of
 from keras_hypernets.plots.weight_changes import change_norms, draw_weight_changes, generated_by
 from keras_hypernets.static.generated_kernel import GeneratedKernelLayer
 from keras_hypernets.static.kernel_bank import KernelBank
@@ -56,10 +57,11 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
 
     Args:
         log_dir: folder to write to. A training that is resumed writes to the same.
-        sample: what the recurrent layers read: a text of 2 to 5,000 characters, if the model is
-            one that `char_language_model` makes; the inputs `(batch, time, features)` of any other
-            functional or sequential model, of which the recurrent layers in the model itself are
-            watched, not those in other layers. Default `None`: none are.
+        sample: what the model reads so that its recurrent layers can be watched: a text of 2 to
+            5,000 characters, if the model is one that `char_language_model` makes; the inputs of
+            any model, as `fit` takes them. Watched are all layers around one hyper cell, those in
+            models and wrappers too (`bidirectional/forward_hyper_lstm`), at the steps that are not
+            masked; stateful ones begin with zeros. Default `None`: no recurrent layers are watched.
         every: positive integer; written are the first epoch and every so many after it. Default 1.
         figures: whether figures are drawn. Default `True`. On 2 busy cores an epoch's end then
             takes 1.5 seconds for a text of 128 characters, 4 for `hyper_resnet(16, 1)` and 17 for
@@ -102,10 +104,15 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
         if isinstance(self.sample, str):
             check_text(self.model, self.sample, "sample")
         elif self.sample is not None:
-            _check_inputs(self.model, self.sample)
-            self._generate = _generator_of(self.model)
+            if not self.model.built or not hyper_layers(self.model):
+                raise ValueError(
+                    "`sample` must be None, unless the model is built and has recurrent layers "
+                    "with hyper cells, or makes a text. "
+                    f"Received: {type(self.sample).__name__} for {self.model.name}"
+                )
+            self._watch = watcher_of(self.model)
             try:
-                self._generate(self.sample)
+                self._watch(self.sample)
             except Exception as error:  # each backend has its own
                 raise ValueError(
                     f"`sample` must be inputs of {self.model.name}. "
@@ -116,15 +123,15 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch % self.every:
             return
-        states, generated = {}, {}
+        states, watched = {}, []
         if isinstance(self.sample, str):
             states = read(self.model, self.sample)
-            generated = _generated_from(self.model, states)
+            watched = _watched_in(self.model, states)
         elif self.sample is not None:
-            generated = self._generate(self.sample)
+            watched = self._watch(self.sample)
         self.spreads = {}
         with self._writer.as_default(step=epoch):
-            for name, weights, healthy in (*_kernels(self.model), *_scales(self.model, generated)):
+            for name, weights, healthy in (*_kernels(self.model), *_scales(watched)):
                 weights = ops.convert_to_numpy(ops.cast(weights, "float32"))
                 squares = np.square(weights, dtype="float64")
                 self.spreads[name] = spread = float(np.sqrt(np.mean(squares)))
@@ -163,36 +170,27 @@ def _kernels(model: keras.Model) -> Iterator[tuple]:
             yield name, kernel, (he / AROUND, he * AROUND)
 
 
-def _scales(model: keras.Model, generated: list) -> Iterator[tuple]:
+def _scales(watched: list) -> Iterator[tuple]:
     """Yields names of what hyper cells generate, the values and the range of a healthy spread."""
-    for layer, (of_x, of_h, shift) in zip(_hyper_layers(model), generated, strict=True):
+    for place, cell, hyper_h in watched:
+        of_x, of_h, shift = generated_by(cell, hyper_h)
         letter, healthy = "d", (INITIAL_SCALE, INITIAL_SCALE * GROWTH)
-        if layer.cell.weight_generation == "full":
-            start = 1 / math.sqrt(layer.cell.embedding_dim)
+        if cell.weight_generation == "full":
+            start = 1 / math.sqrt(cell.embedding_dim)
             letter, healthy = "z", (start / AROUND, start * AROUND)
-        yield f"{layer.name}/{letter}_x", of_x, healthy
-        yield f"{layer.name}/{letter}_h", of_h, healthy
-        yield f"{layer.name}/b", shift, (0, math.inf)
+        yield f"{place}/{letter}_x", of_x, healthy
+        yield f"{place}/{letter}_h", of_h, healthy
+        yield f"{place}/b", shift, (0, math.inf)
 
 
-def _generated_from(model, states):
+def _watched_in(model, states):
+    """Returns of a text what `watcher_of` finds in inputs."""
     layers = enumerate(recurrent_layers(model))
-    hyper = [(n, layer.cell) for n, layer in layers if isinstance(layer.cell, HyperCell)]
-    return [generated_by(cell, states[f"state_{n}_hyper_h"]) for n, cell in hyper]
-
-
-def _generator_of(model):
-    """Returns a function from a model's inputs to what each of its hyper cells generates."""
-    layers = _hyper_layers(model)
-    inputs_of = keras.Model(model.inputs, [layer.input for layer in layers])
-
-    def generate(sample):
-        inputs = keras.tree.flatten(inputs_of(keras.tree.flatten(sample)))
-        return [layer.cell.generated_weights(x) for layer, x in zip(layers, inputs, strict=True)]
-
-    # Eager TensorFlow would take 100 ms for a step of time.
-    on_tensorflow = keras.backend.backend() == "tensorflow"
-    return tensorflow().function(generate, autograph=False) if on_tensorflow else generate
+    return [
+        (layer.name, layer.cell, states[f"state_{n}_hyper_h"])
+        for n, layer in layers
+        if isinstance(layer.cell, HyperCell)
+    ]
 
 
 def _figures(model: keras.Model, sample: Any, states: dict) -> Iterator[tuple[str, "Figure"]]:
@@ -215,19 +213,3 @@ def _figures(model: keras.Model, sample: Any, states: dict) -> Iterator[tuple[st
         }
         if saturation:
             yield "cell_saturation", draw_cell_saturation(saturation)
-
-
-def _hyper_layers(model):
-    layers = getattr(model, "layers", ())
-    rnns = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
-    return [layer for layer in rnns if isinstance(layer.cell, HyperCell)]
-
-
-def _check_inputs(model, sample):
-    layers = _hyper_layers(model)
-    if not layers or not getattr(model, "inputs", None) or any(layer.stateful for layer in layers):
-        raise ValueError(
-            "`sample` must be None, unless the model is functional or sequential and has layers "
-            "with hyper cells that are not stateful, or makes a text. "
-            f"Received: {type(sample).__name__} for {model.name}"
-        )

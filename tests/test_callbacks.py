@@ -231,7 +231,6 @@ class Monitor(tf.test.TestCase):
         ):
             with self.assertRaisesRegex(ValueError, message):
                 GeneratedWeightsMonitor(**{"log_dir": self.folder, **wrong})
-        stateful = language_model("hyper_gru", stateful=True, batch_size=2)
         x = np.ones((3, 5, 2), "float32")
         hyper = HyperLSTM(1, hyper_units=2, embedding_dim=2)
         of_vectors = frozen(keras.Sequential([keras.Input((None, 2)), hyper], name="vectors"))
@@ -240,7 +239,6 @@ class Monitor(tf.test.TestCase):
             (language_model("lstm"), IDS, "ax", "`sample` must be in the vocabulary"),
             (image_model(), IMAGES, "ab", "must be a character language model"),
             (image_model(), IMAGES, IMAGES[0], "`sample` must be None.* ndarray for small"),
-            (stateful, IDS, IDS[0], "`sample` must be None"),
             (of_vectors, (x, x[:, 0, :1]), x[..., :1], "`sample` must be inputs of vectors. Rec"),
         ):
             with self.assertRaisesRegex(ValueError, message):
