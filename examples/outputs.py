@@ -12,6 +12,7 @@ from matplotlib.figure import Figure  # not pyplot, which may look for a screen
 from matplotlib.ticker import LogLocator
 
 UNFINISHED = ".unfinished-"
+REPLACED = ".replaced-"  # where `export_saved_model` puts the model that it replaces
 CHECKPOINT = "checkpoint.npz"
 
 
@@ -86,7 +87,11 @@ def prepare_output(folder: Path, resume: bool) -> None:
         for leftover in folder.glob(UNFINISHED + "*"):  # of a run that was killed while writing
             if leftover.is_file():
                 leftover.unlink()
-        for leftover in folder.glob(".export-*"):
+        for old in folder.glob(f"{REPLACED}*"):  # of an export that was killed between two renames
+            model = folder / old.name.removeprefix(REPLACED)
+            if not model.exists():
+                old.rename(model)
+        for leftover in folder.glob(".export-*"):  # holds nothing that is needed
             shutil.rmtree(leftover)
         trial = folder / f"{UNFINISHED}trial"
         trial.touch()

@@ -29,10 +29,11 @@ def export_saved_model(
 ) -> str:
     """Writes a SavedModel that any TensorFlow serves, without keras_hypernets.
 
-    The folder appears whole or not at all; a SavedModel that is there already is replaced (a kill
-    between the two renames of that leaves the old one in a folder `.export-...` beside it). Batch
-    and time are dynamic. A character language model gets four signatures, whose states have the
-    names of `models.state_sizes` and start as zeros:
+    The folder appears whole or not at all; a SavedModel that is there already is replaced, by two
+    renames. An export that is killed between them leaves the old one beside `path`, with the prefix
+    `.replaced-`, and the next export to `path` puts it back before anything else. Batch and time
+    are dynamic. A character language model gets four signatures, whose states have the names of
+    `models.state_sizes` and start as zeros:
 
     - `serving_default`: `text` (batch) strings -> `logits` (batch, time, characters), where `time`
       is the longest text's length and what follows a shorter text's end means nothing, and
@@ -105,6 +106,7 @@ def export_saved_model(
 
     workspace = _workspace(path)
     try:
+        _put_back(path)
         new = workspace / "new"
         graphs = {name: signature.traced() for name, signature in signatures.items()}
         if graphs:
@@ -190,13 +192,28 @@ def _workspace(path):
         ) from error
 
 
+def _replaced(path):
+    """Where a SavedModel waits while another one takes its place."""
+    return path.with_name(f".replaced-{path.name}")
+
+
+def _put_back(path):
+    """Ends what a kill has interrupted: the model that was there is there again."""
+    if _replaced(path).exists() and not path.exists():
+        _replaced(path).rename(path)
+
+
 def _replace(path, workspace):
-    if not path.exists():
-        (workspace / "new").rename(path)
-        return
-    path.rename(workspace / "old")
+    """Moves `new` from the workspace, where nothing may lie that is still needed, to `path`."""
+    old = _replaced(path)
+    if path.exists():
+        if old.exists():  # of a kill before this export, and replaced since
+            old.rename(workspace / "older")
+        path.rename(old)
     try:
         (workspace / "new").rename(path)
     except BaseException:
-        (workspace / "old").rename(path)
+        _put_back(path)
         raise
+    if old.exists():
+        old.rename(workspace / "old")

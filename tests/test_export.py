@@ -1,7 +1,9 @@
 """SavedModels are loaded by plain TensorFlow, in a process that cannot import keras_hypernets."""
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +11,13 @@ from unittest import mock
 
 import keras
 import numpy as np
+import outputs
 import tensorflow as tf
 from test_char_language_model import small
 
 from keras_hypernets import HyperLSTM, models
 from keras_hypernets.export import export_saved_model
+from keras_hypernets.serving import files
 
 CLIENT = """
 import json, sys
@@ -82,6 +86,48 @@ for name, mistake in {
         results[name] = str(error)
 print(json.dumps(results))
 """
+
+
+# Exports over a model and is killed before one of the three renames or after all, a process each.
+KILLED = """
+import itertools, os, shutil, sys
+from pathlib import Path
+import keras
+from keras_hypernets.export import export_saved_model
+
+def dense(features):
+    return keras.Sequential([keras.Input((features,)), keras.layers.Dense(1)])
+
+rename = Path.rename
+for kill in range(4):
+    process = os.fork()
+    if not process:
+        path = Path(sys.argv[1], str(kill), "killed", "model")
+        export_saved_model(dense(2), path)
+        renames = itertools.count()
+
+        def killed(self, target):
+            if next(renames) == kill:
+                os._exit(9)
+            return rename(self, target)
+
+        Path.rename = killed
+        shutil.rmtree = lambda folder: os._exit(9)
+        export_saved_model(dense(3), path)
+    if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) != 9:
+        raise SystemExit(f"not killed: {kill}")
+"""
+
+
+def dense(features):
+    return keras.Sequential([keras.Input((features,)), keras.layers.Dense(1)])
+
+
+def features(path):
+    """How many a SavedModel takes, which tells the one from the other."""
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    (spec,) = signature.structured_input_signature[1].values()
+    return spec.shape[1]
 
 
 class ExportSavedModel(tf.test.TestCase):
@@ -176,6 +222,52 @@ class ExportSavedModel(tf.test.TestCase):
         names = tf.saved_model.load(path).signatures["step"].structured_outputs
         self.assertNotIn("state_0_hyper_h", names)
         self.assertEqual(os.listdir(os.path.dirname(path)), ["exported"])
+
+    def test_a_kill_at_any_rename_leaves_a_model_that_the_next_export_keeps(self):
+        folder = self.create_folder()
+        run = subprocess.run(
+            [sys.executable, "-c", KILLED, folder], capture_output=True, text=True, check=False
+        )
+        self.assertEqual(run.returncode, 0, run.stderr)
+        without = []
+        for kill in sorted(os.listdir(folder)):
+            killed, resumed = (Path(folder, kill, name) for name in ("killed", "resumed"))
+            shutil.copytree(killed, resumed)
+            if not (killed / "model").exists():
+                without.append(kill)
+                self.assertEqual(features(killed / ".replaced-model"), 2)
+            outputs.prepare_output(resumed, resume=True)
+            self.assertEqual(features(resumed / "model"), 2 if int(kill) < 2 else 3)
+            with mock.patch.object(files, "write_card", side_effect=OSError("full")):
+                with self.assertRaisesRegex(OSError, "full"):
+                    export_saved_model(dense(4), killed / "model")
+            self.assertEqual(features(killed / "model"), 2 if int(kill) < 2 else 3)
+            export_saved_model(dense(4), killed / "model")
+            self.assertEqual(features(killed / "model"), 4)
+            self.assertNotIn(".replaced-model", os.listdir(killed))
+        self.assertEqual(without, ["1"])  # between the two renames, and only there
+
+    def test_a_rename_that_fails_or_is_interrupted_leaves_a_model(self):
+        """Also when nothing can be put back."""
+        old, rename = self.folder("old"), Path.rename
+        export_saved_model(dense(2), old)
+        for first, last in itertools.combinations_with_replacement(range(3), 2):
+            folder = Path(self.create_folder(), f"{first}-{last}")
+            shutil.copytree(old, folder / "model")
+            renames = itertools.count()
+
+            def interrupted(self, target, failing=range(first, last + 1), renames=renames):
+                if next(renames) in failing:
+                    raise KeyboardInterrupt
+                return rename(self, target)
+
+            with mock.patch.object(Path, "rename", interrupted):
+                with self.assertRaises(KeyboardInterrupt):
+                    export_saved_model(dense(3), folder / "model")
+            if (first, last) == (1, 2):
+                self.assertEqual(os.listdir(folder), [".replaced-model"])
+                outputs.prepare_output(folder, resume=True)
+            self.assertEqual(features(folder / "model"), 3 if first == 2 else 2)
 
     def test_a_model_that_cannot_be_put_in_place_leaves_the_old_one(self):
         path = self.folder()
