@@ -13,7 +13,6 @@ from keras_hypernets.models.traced import traced
 from keras_hypernets.validation import positive_integer
 
 NEVER = -1  # the id of no character
-JIT_FROM = 1024  # so many characters to write are worth some seconds of XLA's compiling
 
 
 class Writing(NamedTuple):
@@ -114,13 +113,18 @@ def generate(
 ) -> str | list[str]:
     """Writes text with a character language model.
 
+    With TensorFlow the first call for a model compiles for a second or so, and again for another
+    number of prompts, or a prompt or length beyond the next power of two.
+
     Args:
         model: a model made by `char_language_model`.
         prompt: text to continue, at least one character; or a list of such texts.
         length: positive integer, number of characters to add.
         temperature: number >= 0 by which logits are divided before the softmax; 0 takes the most
             likely character. Default 1.
-        seed: integer; the same seed writes the same text. Default 0.
+        seed: integer; the same seed writes the same text, and a greater `length` begins with it.
+            This is so for the same number of prompts, machine and libraries: others may round
+            otherwise, which a text can depend on. Default 0.
         top_k: positive integer; draws from the `top_k` most likely characters. Default all.
         top_p: number in (0, 1]; draws from the fewest most likely characters that have so much
             probability together, of those that `top_k` leaves. Default all.
@@ -192,7 +196,8 @@ def stream(
 
     def pieces():
         begin = traced(begin_text, model)
-        go_on = traced(continue_text, model, jit_compile=length >= JIT_FROM)
+        # Always: without XLA a model rounds otherwise, and would soon write another text.
+        go_on = traced(continue_text, model, jit_compile=True)
         stops = None if stop is None else ops.convert_to_tensor(stop)
         writing = begin(ops.convert_to_tensor(ids), ops.convert_to_tensor(lengths), stops)
         for position in range(0, length, piece):
