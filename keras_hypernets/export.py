@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import keras
 
 from keras_hypernets import validation
 from keras_hypernets.baking import bake
+from keras_hypernets.layers_within import layers_within
 from keras_hypernets.models import stepping
 from keras_hypernets.serving import files
 from keras_hypernets.serving.models import signatures_of_classifier, signatures_of_model
 from keras_hypernets.serving.text import signatures_of_language_model
 
 __all__ = ["bake", "export_saved_model"]
+
+MAX_LENGTH = 100_000
 
 
 def export_saved_model(
@@ -26,6 +30,7 @@ def export_saved_model(
     version: int | str | None = None,
     card: dict | None = None,
     warm_up: bool = False,
+    max_length: int | None = None,
 ) -> str:
     """Writes a SavedModel that any TensorFlow serves, without keras_hypernets.
 
@@ -45,7 +50,8 @@ def export_saved_model(
       prompt has position 0, the next one 1.
     - `generate`: `prompt` (batch) strings, `length` int32, `temperature` float32, `seed` int32,
       `top_k` and `top_p` as in `step`, `stop` string (empty: none) -> `text` (batch), prompts with
-      their continuations, the same as `models.generate` writes.
+      their continuations. It draws as `models.generate`, without XLA, with which many servers do
+      not run a model: it is slower, and where rounding decides it can write something else.
 
     A model with `class_names` gets
 
@@ -56,9 +62,12 @@ def export_saved_model(
     its inputs, and of the layers its outputs come from. One of neither kind gets what
     `model.export` gives it.
 
+    Layers with `stateful=True` keep their states from one request to the next, of which a warning
+    says what to do; only the signatures of language models start from zeros at every request.
+
     In the folder is a `card.json` with the model's name and parameters, the signatures, the class
-    names or the vocabulary (characters in the order of the logits), and the versions of the
-    libraries.
+    names or the vocabulary (characters in the order of the logits) and `max_length`, and the
+    versions of the libraries.
 
     Args:
         model: a built Keras model.
@@ -72,6 +81,9 @@ def export_saved_model(
             entries replace those above.
         warm_up: whether to write a request of each signature to `assets.extra`, with which
             TensorFlow Serving warms up. Needs tensorflow-serving-api. Default `False`.
+        max_length: positive integer, the most characters that a request of `generate` may write,
+            those of all its texts together, which limits its memory and time. Only for character
+            language models. Default `None`, 100,000 for these.
 
     Returns:
         The folder that was written.
@@ -94,15 +106,13 @@ def export_saved_model(
     if validation.boolean("warm_up", warm_up):
         files.prediction_logs()
     path = _folder(path, version)
-    signatures = _signatures(model, class_names, from_logits)
+    signatures, facts = _signatures(model, class_names, from_logits, max_length)
     if not signatures and warm_up:
         raise ValueError(
             "`warm_up` is for functional and sequential models. Received: warm_up=True"
         )
-    if class_names is not None:
-        card = {"class_names": list(class_names), **card}
-    elif stepping.is_character_language_model(model):
-        card = {"vocabulary": stepping.embedding_of(model).vocabulary, **card}
+    if "generate" not in signatures:
+        _warn_of_states(model)
 
     workspace = _workspace(path)
     try:
@@ -117,7 +127,7 @@ def export_saved_model(
             archive.write_out(str(new), verbose=False)
         else:
             model.export(str(new), verbose=False)
-        files.write_card(new, {**files.facts_of(model, graphs), **card})
+        files.write_card(new, {**files.facts_of(model, graphs), **facts, **card})
         if warm_up:
             files.write_warm_up_requests(new, signatures)
         if version == "next":
@@ -129,19 +139,42 @@ def export_saved_model(
     return str(path)
 
 
-def _signatures(model, class_names, from_logits):
+def _signatures(model, class_names, from_logits, max_length):
+    """The signatures of a model, and what its card says of them."""
+    if max_length is not None:
+        validation.positive_integer("max_length", max_length)
     if stepping.is_character_language_model(model) and class_names is None:
-        return signatures_of_language_model(model)
+        max_length = int(max_length or MAX_LENGTH)
+        vocabulary = stepping.embedding_of(model).vocabulary
+        facts = {"vocabulary": vocabulary, "max_length": max_length}
+        return signatures_of_language_model(model, max_length), facts
+    if max_length is not None:
+        raise ValueError(
+            f"`max_length` is for character language models. Received: max_length={max_length!r}"
+        )
     if not getattr(model, "inputs", None):
         if class_names is not None:
             raise ValueError(
                 "`class_names` is for functional and sequential models. "
                 f"Received: class_names={class_names!r}"
             )
-        return {}
+        return {}, {}
     if class_names is not None:
-        return signatures_of_classifier(model, class_names, from_logits)
-    return signatures_of_model(model)
+        signatures = signatures_of_classifier(model, class_names, from_logits)
+        return signatures, {"class_names": list(class_names)}
+    return signatures_of_model(model), {}
+
+
+def _warn_of_states(model):
+    stateful = [path for path, layer in layers_within(model) if getattr(layer, "stateful", False)]
+    if stateful:
+        warnings.warn(
+            "The SavedModel will keep its states from one request to the next, whoever asks, and "
+            "begins with what they are now. For requests on their own export a stateless twin: the "
+            "same model built without `stateful=True`, after "
+            f"`twin.set_weights(model.get_weights())`. Received: stateful layers {stateful}",
+            stacklevel=3,
+        )
 
 
 def _folder(path, version):

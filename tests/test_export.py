@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from unittest import mock
 
@@ -71,12 +72,22 @@ for signature, mistake in {
         signatures[signature](**mistake)
     except tf.errors.InvalidArgumentError as error:
         results[f"bad {signature}"] = str(error)
+for temperature in (float("inf"), float("nan"), -0.1, 2e30):
+    one = {"ids": tf.constant([1]), "position": tf.constant(0), **states}
+    try:
+        step(**one, **{**settings, "temperature": tf.constant(temperature)})
+    except tf.errors.InvalidArgumentError as error:
+        results[f"step at {temperature}"] = str(error)
 for name, mistake in {
     "empty": {"prompt": [""]},
     "none": {"prompt": tf.zeros([0], tf.string)},
     "length": {"length": 0},
+    "long": {"length": 1001},
+    "very long": {"length": 2**31 - 1, "prompt": ["a", "b"]},
+    "many": {"length": 500, "prompt": ["a", "b", "c"]},
     "stop": {"stop": "aY"},
     "temperature": {"temperature": tf.constant(float("nan"))},
+    "hot": {"temperature": tf.constant(float("inf"))},
     "top_k": {"top_k": tf.constant(-1)},
     "top_p": {"top_p": tf.constant(0.0)},
 }.items():
@@ -84,6 +95,7 @@ for name, mistake in {
         generate(**{"prompt": ["a"], **settings, **mistake})
     except tf.errors.InvalidArgumentError as error:
         results[name] = str(error)
+results["most"] = len(generate(["a"], 1000, **settings).numpy()[0].decode())
 print(json.dumps(results))
 """
 
@@ -147,7 +159,8 @@ class ExportSavedModel(tf.test.TestCase):
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile("adam", loss, run_eagerly=True)
             model.fit(np.ones((3, 5), int), np.ones((3, 5), int), batch_size=3, verbose=0)
-            export_saved_model(model, path)
+            with warnings.catch_warnings(action="error"):  # its states start from zeros
+                export_saved_model(model, path, max_length=1000)
             run = subprocess.run(
                 [sys.executable, "-c", CLIENT, path], capture_output=True, text=True, check=False
             )
@@ -176,7 +189,15 @@ class ExportSavedModel(tf.test.TestCase):
                 "bad serving_default": "must be in the vocabulary. Unknown:] [X]",
                 "bad tokens": "`ids` must be positions in the vocabulary",
                 "bad step": "`ids` must be positions in the vocabulary",
-                "temperature": "`temperature` must be at least 0",
+                **dict.fromkeys(("temperature", "hot"), "`temperature` must be in [0, 1e30]"),
+                **dict.fromkeys(
+                    [f"step at {temperature}" for temperature in ("inf", "nan", "-0.1", "2e+30")],
+                    "`temperature` must be in [0, 1e30]",
+                ),
+                **dict.fromkeys(
+                    ("long", "very long", "many"),
+                    "`length` times the number of prompts must be at most 1000",
+                ),
                 "top_k": "`top_k` must be at least 1, or 0 for all",
                 "top_p": "`top_p` must be above 0 and at most 1",
                 "stop": "`stop` must be in the vocabulary. Unknown:] [Y]",
@@ -185,6 +206,7 @@ class ExportSavedModel(tf.test.TestCase):
                 "length": "`length` must be at least 1",
             }.items():
                 self.assertIn(message, results[key])
+            self.assertEqual(results["most"], 1001)
 
     def test_keras_own_export(self):
         def of_keras(model, path):
@@ -296,6 +318,39 @@ class ExportSavedModel(tf.test.TestCase):
         self.assertNotIn("generate", signatures)
         (output,) = signatures["serving_default"](tf.constant([[0, 1, 2]])).values()
         self.assertAllClose(output, model(np.array([[0, 1, 2]])), 1e-6, 1e-6)
+
+    def test_a_stateful_model_says_that_its_states_stay(self):
+        def chain(make, stateful, **inner):
+            layers = make(stateful=stateful, name="rnn", **inner), keras.layers.Dense(1)
+            batch = 2 if stateful else None
+            return keras.Sequential([keras.Input(batch_shape=(batch, None, 3)), *layers], name="in")
+
+        def both_ways(**options):
+            return keras.layers.Bidirectional(keras.layers.LSTM(4, **options), name="both")
+
+        def nested(stateful, name):
+            return chain(keras.layers.LSTM, stateful, units=4)
+
+        x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+        for make, options, layers in (
+            (HyperLSTM, {"units": 4, "hyper_units": 3}, r"\['rnn'\]"),
+            (both_ways, {}, r"\['both', 'both/forward_rnn', 'both/backward_rnn'\]"),
+            (nested, {}, r"\['in/rnn'\]"),
+        ):
+            model, twin = (chain(make, stateful, **options) for stateful in (True, False))
+            twin.set_weights(model.get_weights())
+            path, path_of_twin = self.folder("stateful"), self.folder("twin")
+            with self.assertWarnsRegex(UserWarning, f"a stateless twin.*layers {layers}") as caught:
+                export_saved_model(model, path)
+            self.assertEqual(caught.filename, __file__)
+            with warnings.catch_warnings(action="error"):
+                export_saved_model(twin, path_of_twin)
+            for folder, keeps in ((path, True), (path_of_twin, False)):
+                serve = tf.saved_model.load(folder).signatures["serving_default"]
+                (name,) = serve.structured_input_signature[1]
+                (one,), (two,) = (serve(**{name: tf.constant(x)}).values() for _ in range(2))
+                self.assertAllClose(one, twin(x), 1e-6, 1e-6)
+                self.assertEqual(np.abs(one - two).max() > 1e-3, keeps)
 
     def test_does_not_replace_what_is_no_saved_model(self):
         path = self.folder()

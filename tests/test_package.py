@@ -31,7 +31,7 @@ RANKS = {
     "callbacks": 6,
 }
 HEAVY = ("tensorflow", "tensorflow_datasets", "matplotlib", "jax", "torch")
-FREE = ("summaries", "validation", "version")
+FREE = ("layers_within", "summaries", "validation", "version")
 
 
 def imports(path):

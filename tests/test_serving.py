@@ -243,6 +243,25 @@ def test_the_card(exported, tmp_path):
     assert json.loads(text)["score"] == 0.5 and '"é"' in text
 
 
+def test_the_most_characters_of_a_request(exported, tmp_path):
+    for folder, most in (
+        (exported["text"][0], 100_000),
+        (export.export_saved_model(exported["text"][1], tmp_path / "3", max_length=3), 3),
+    ):
+        card = json.loads((Path(folder) / "card.json").read_text("utf-8"))
+        assert (card["vocabulary"], card["max_length"]) == (VOCABULARY, most)
+        generate = tf.saved_model.load(folder).signatures["generate"]
+        (drawing,) = (
+            {k: tf.constant(v) for k, v in inputs.items() if k not in ("prompt", "length")}
+            for name, inputs in exported["text"][2]
+            if name == "generate"
+        )
+        generate(prompt=tf.constant(["a"]), length=tf.constant(3), **drawing)
+        for prompts, length in ((["a"], most + 1), (["a"] * 4, most // 4 + 1)):
+            with pytest.raises(tf.errors.InvalidArgumentError, match=f"must be at most {most}"):
+                generate(prompt=tf.constant(prompts), length=tf.constant(length), **drawing)
+
+
 def test_versions(tmp_path):
     dense = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     for version, folder in (("next", "1"), (7, "7"), ("next", "8"), (7, "7")):
@@ -320,6 +339,8 @@ def test_bad_arguments(tmp_path):
         ({"class_names": ["a", "b", 3]}, "`class_names` must be a list of strings"),
         ({"class_names": ["a", "b"]}, "`class_names` is for models from images .* 2 names"),
         ({"from_logits": 1}, "`from_logits` must be True or False"),
+        ({"max_length": 5}, "`max_length` is for character language models"),
+        ({"max_length": 0}, "`max_length` must be a positive integer"),
         ({"version": 0}, '`version` must be a positive integer or "next"'),
         ({"version": "last"}, '`version` must be a positive integer or "next"'),
         ({"card": [1]}, "`card` must be a dictionary of what JSON can hold"),

@@ -101,6 +101,8 @@ class TextGeneration(tf.test.TestCase):
             expected = np.array([0.1, 0.2, 0.7]) ** (1 / temperature)
             self.assertAllClose(drawn, expected / expected.sum(), atol=0.015)
         self.assertAllEqual(models.sample(logits[:5], 0.0, 3, 4), np.full(5, 2))
+        hottest = models.sample(np.repeat(logits[:1], 20_000, 0), 1e30, 3, 4)
+        self.assertAllClose(np.bincount(hottest) / 20_000, np.full(3, 1 / 3), atol=0.015)
 
     def test_top_k_and_top_p_draw_from_the_most_likely(self):
         rng = np.random.default_rng(0)
@@ -272,8 +274,10 @@ class TextGeneration(tf.test.TestCase):
             ({"prompt": ["a", 3]}, "`prompt` must be a string"),
             ({"prompt": "axb"}, "unknown 'x'"),
             ({"length": 0}, "`length` must be a positive integer"),
-            ({"temperature": -1}, "`temperature` must be a number of at least 0"),
-            ({"temperature": float("nan")}, "`temperature` must be a number of at least 0"),
+            ({"temperature": -1}, r"`temperature` must be a number in \[0, 1e30\]"),
+            ({"temperature": float("nan")}, "`temperature` must be a number in"),
+            ({"temperature": float("inf")}, "`temperature` must be a number in"),
+            ({"temperature": 1e31}, "`temperature` must be a number in"),
             ({"seed": 0.5}, "`seed` must be an integer"),
             ({"seed": 2**31}, "`seed` must be an integer"),
             ({"top_k": 0}, "`top_k` must be a positive integer"),

@@ -5,13 +5,9 @@ from typing import Any
 from keras import ops
 
 from keras_hypernets.models.gumbel_noise import gumbel_noise
-from keras_hypernets.validation import (
-    array,
-    nonnegative_number,
-    positive_integer,
-    seed_integer,
-    share,
-)
+from keras_hypernets.validation import array, number, positive_integer, seed_integer, share
+
+HOTTEST = 1e30  # a temperature at which every character is as likely, and float32 holds the product
 
 
 def sample(
@@ -29,7 +25,7 @@ def sample(
 
     Args:
         logits: `(..., characters)`.
-        temperature: number >= 0.
+        temperature: number in [0, 1e30].
         seed: integer of 32 bits.
         position: integer of 32 bits; another one draws anew.
         top_k: positive integer; only so many of the most likely characters can be drawn. Default
@@ -56,14 +52,18 @@ def sample(
     if top_k is not None or top_p is not None:
         top_k = 0 if top_k is None else top_k
         top_p = 1.0 if top_p is None else top_p
-        logits = _most_likely(logits, temperature, top_k, top_p)
+        logits = ops.cond(
+            (top_k < 1) & (top_p >= 1),
+            lambda: logits,
+            lambda: _most_likely(logits, temperature, top_k, top_p),
+        )
     noise = gumbel_noise(ops.shape(logits), seed, position)
     return ops.cast(ops.argmax(logits + temperature * noise, axis=-1), "int32")
 
 
 def check_sampling(temperature: Any, seed: Any, top_k: Any, top_p: Any) -> None:
     """Raises ValueError for numbers out of their range; those in tensors are not looked at."""
-    checks = [("temperature", temperature, nonnegative_number), ("seed", seed, seed_integer)]
+    checks = [("temperature", temperature, _temperature), ("seed", seed, seed_integer)]
     if top_k is not None:
         checks.append(("top_k", top_k, positive_integer))
     if top_p is not None:
@@ -71,6 +71,10 @@ def check_sampling(temperature: Any, seed: Any, top_k: Any, top_p: Any) -> None:
     for name, value, check in checks:
         if not ops.is_tensor(value):
             check(name, value)
+
+
+def _temperature(name, value):
+    return number(name, value, "a number in [0, 1e30]", lambda value: 0 <= value <= HOTTEST)
 
 
 def _most_likely(logits, temperature, top_k, top_p):

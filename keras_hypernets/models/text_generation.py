@@ -120,8 +120,8 @@ def generate(
         model: a model made by `char_language_model`.
         prompt: text to continue, at least one character; or a list of such texts.
         length: positive integer, number of characters to add.
-        temperature: number >= 0 by which logits are divided before the softmax; 0 takes the most
-            likely character. Default 1.
+        temperature: number in [0, 1e30] by which logits are divided before the softmax; 0 takes the
+            most likely character. Default 1.
         seed: integer; the same seed writes the same text, and a greater `length` begins with it.
             This is so for the same number of prompts, machine and libraries: others may round
             otherwise, which a text can depend on. Default 0.

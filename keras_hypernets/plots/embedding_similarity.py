@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from keras_hypernets.plots.layers_within import layers_within
+from keras_hypernets.layers_within import layers_within
 from keras_hypernets.static.generated_kernel import GeneratedKernelLayer
 from keras_hypernets.static.kernel_bank import KernelBank
 from keras_hypernets.static.kernel_generator import KernelGenerator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_hypernets.plots.layers_within import layers_within
+from keras_hypernets.layers_within import layers_within
 from keras_hypernets.validation import positive_integer
 
 if TYPE_CHECKING:

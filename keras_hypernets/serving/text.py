@@ -7,7 +7,7 @@ from keras_hypernets.models import sampling, stepping, text_generation
 from keras_hypernets.serving.signature import Signature
 
 
-def signatures_of_language_model(model: keras.Model) -> dict[str, Signature]:
+def signatures_of_language_model(model: keras.Model, max_length: int) -> dict[str, Signature]:
     """Reading text or ids, and writing text at once or character by character."""
     import tensorflow as tf
 
@@ -34,11 +34,22 @@ def signatures_of_language_model(model: keras.Model) -> dict[str, Signature]:
             tf.debugging.assert_less(ids, len(vocabulary), rule),
         ]
 
+    def can_write(length, prompt):
+        all_together = tf.cast(length, "int64") * tf.size(prompt, "int64")
+        rule = f"`length` times the number of prompts must be at most {max_length}."
+        return [
+            tf.debugging.assert_positive(length, "`length` must be at least 1."),
+            tf.debugging.assert_less_equal(all_together, tf.constant(max_length, "int64"), rule),
+        ]
+
     def can_sample(temperature, top_k, top_p):
         return [
             tf.debugging.Assert(fulfilled, [rule])
             for fulfilled, rule in (  # NaN fulfils none
-                (temperature >= 0, "`temperature` must be at least 0."),
+                (
+                    (temperature >= 0) & (temperature <= sampling.HOTTEST),
+                    "`temperature` must be in [0, 1e30].",
+                ),
                 (top_k >= 0, "`top_k` must be at least 1, or 0 for all characters."),
                 ((top_p > 0) & (top_p <= 1), "`top_p` must be above 0 and at most 1."),
             )
@@ -53,8 +64,9 @@ def signatures_of_language_model(model: keras.Model) -> dict[str, Signature]:
     def generate(prompt, length, temperature, seed, top_k, top_p, stop):
         ids, lengths = encode(prompt, "prompt")
         stop = encode_stop(stop)
-        positive = tf.debugging.assert_positive(length, "`length` must be at least 1.")
-        with tf.control_dependencies([positive, *can_sample(temperature, top_k, top_p)]):
+        with tf.control_dependencies(
+            [*can_write(length, prompt), *can_sample(temperature, top_k, top_p)]
+        ):
             length = tf.identity(length)
         beginning = text_generation.begin_text(model, ids, lengths, stop)
         written, counts, _ = text_generation.continue_text(
@@ -64,7 +76,7 @@ def signatures_of_language_model(model: keras.Model) -> dict[str, Signature]:
 
     text = ("string", (None,), [vocabulary[0]])
     ids = ("int32", (None,), [0])
-    seed, length = ("int32", (), 0), ("int32", (), 16)
+    seed, length = ("int32", (), 0), ("int32", (), min(16, max_length))
     draw = {"temperature": ("float32", (), 1), "top_k": ("int32", (), 0)}
     draw["top_p"] = ("float32", (), 1)
     states = {
