@@ -11,6 +11,7 @@ This file is the command line; the work is in char_lm_training.py and char_lm_ev
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from char_lm_options import parse
@@ -77,12 +78,17 @@ def export(options: argparse.Namespace) -> None:
 
     from keras_hypernets.export import export_saved_model
 
-    card, checkpoint = {}, Path(options.checkpoint)
-    if checkpoint.name == "best.keras":  # beside which the results of its training lie
-        results = outputs.read_results(checkpoint.parent) or {}
-        card = {key: results[key] for key in ("bits_per_character", "settings") if key in results}
-    export_saved_model(evaluation.load(options.checkpoint), options.output, card=card)
+    checkpoint = Path(options.checkpoint)
+    model, results = evaluation.load(checkpoint), outputs.results_of(checkpoint) or {}
+    card = {key: results[key] for key in ("bits_per_character", "settings") if key in results}
+    export_saved_model(model, options.output, card=card)
     print(f"SavedModel  {options.output}")
+    if not card:
+        sys.stderr.write(
+            "warning: card.json has no scores, since those of this model are not in "
+            f"{checkpoint.parent / 'results.json'}. The command of the training with --resume ends "
+            "it and writes them; then export again.\n"
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -151,7 +151,11 @@ class Run:
         sample = models.generate(
             model, self.prompt, options.length, options.temperature, options.seed
         )
-        results = {**self.score(), "sample": sample}
+        results = {
+            **self.score(),
+            "sample": sample,
+            "model_sha256": outputs.sha256_of(self.best.path),
+        }
         outputs.save_json(self.output / "results.json", results)
         outputs.save_learning_curves(
             self.output / "curve.png",

@@ -52,7 +52,7 @@ def compare(options: argparse.Namespace, make_run: Callable) -> dict[str, list[d
     ]
     failed = []
     for run in runs:
-        result = outputs.read_results(run.output) if run.finished else None
+        result = outputs.results_of(run.best.path) if run.finished else None
         if result is None:  # else the test images have been read already
             try:
                 run.fit()

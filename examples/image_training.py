@@ -78,7 +78,8 @@ class Run:
         }
         outputs.prepare_output(self.output, resume)
         if resume:
-            self.diverged = (outputs.read_results(self.output) or {}).get("diverged", False)
+            results = outputs.results_of(self.output / "best.keras") or {}
+            self.diverged = results.get("diverged", False)
         keras.utils.clear_session()
         keras.utils.set_random_seed(seed)
         with distribution().scope():
@@ -177,6 +178,7 @@ class Run:
             "diverged": self.diverged,
             "milliseconds_per_step": training.milliseconds_per_step(history),
             "wall_seconds": self.checkpoint.seconds,
+            "model_sha256": outputs.sha256_of(self.best.path),
             "settings": self.settings,
             **training.environment(),
             "history": history,

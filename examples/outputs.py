@@ -1,6 +1,7 @@
 """What a run writes: files that are whole or absent."""
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -58,6 +59,26 @@ def read_results(folder: Path, name: str = "results.json") -> dict | None:
             f"Received: {path} ({error})"
         ) from error
     return results
+
+
+def results_of(model: Path) -> dict | None:
+    """Returns the results beside a model if they are of this very file, else None.
+
+    Training that goes on writes the next best model long before its results.
+
+    Raises:
+        ValueError: if the results are damaged.
+    """
+    results = read_results(model.parent)
+    if results is None or not model.exists() or results.get("model_sha256") != sha256_of(model):
+        return None
+    return results
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _finite(value: object) -> object:

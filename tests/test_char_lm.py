@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -296,6 +297,30 @@ class TestEvaluation:
             card = json.loads((path / "card.json").read_text("utf-8"))
             assert card["bits_per_character"] == results["bits_per_character"]
             assert card["vocabulary"] == run.text.vocabulary
+
+    def test_a_card_has_no_scores_of_a_model_before(self, trained, text, tmp_path, capsys):
+        """Training goes on, finds a better model and is killed before it is evaluated."""
+        folder, saved_model = tmp_path / "run", tmp_path / "saved_model"
+        shutil.copytree(trained[0].output, folder)
+        run = tiny_run(text, folder, "--epochs", "6", "--resume")
+        before = run.best.path.read_bytes()
+        run.fit()
+        assert run.best.path.read_bytes() != before
+
+        def exported():
+            checkpoint = ["--checkpoint", str(run.best.path)]
+            char_lm.main(["export", *checkpoint, "--output", str(saved_model)])
+            card = json.loads((saved_model / "card.json").read_text("utf-8"))
+            return card, capsys.readouterr().err
+
+        card, error = exported()
+        assert "bits_per_character" not in card and "settings" not in card
+        assert error.count("\n") == 1 and str(folder) in error and "--resume" in error
+        results = run.report()
+        card, error = exported()
+        assert error == ""
+        assert card["bits_per_character"] == results["bits_per_character"]
+        assert card["settings"] == results["settings"]
 
 
 class TestBadInput:

@@ -87,8 +87,8 @@ def interrupt_at(monkeypatch, step):
 def without_times(results):
     for runs in results.values():
         for run in runs:
-            for name in ("milliseconds_per_step", "wall_seconds"):
-                del run[name]
+            for name in ("milliseconds_per_step", "wall_seconds", "model_sha256"):
+                del run[name]  # the model's file says when it was written
             for record in run["history"]:
                 del record["seconds"]
     return results
@@ -145,6 +145,28 @@ class TestMnist:
         before = (tmp_path / "plain-3" / "checkpoint.npz").stat().st_mtime_ns
         mnist.main([*arguments, "--output", str(tmp_path), "--resume"])
         assert (tmp_path / "plain-3" / "checkpoint.npz").stat().st_mtime_ns == before
+
+    def test_results_of_a_training_before_are_not_taken_for_this_one(self, tmp_path, monkeypatch):
+        """Without its checkpoint a run begins again; killed at its end, it is still evaluated."""
+
+        def train(epochs):
+            arguments = f"--dataset digits --networks plain --epochs {epochs} --resume".split()
+            mnist.main([*arguments, "--output", str(tmp_path)])
+
+        def killed(run):
+            raise KeyboardInterrupt
+
+        train(1)
+        (tmp_path / "plain-0" / "checkpoint.npz").unlink()
+        with monkeypatch.context() as context:
+            context.setattr(image_training.Run, "report", killed)
+            with pytest.raises(KeyboardInterrupt):
+                train(2)
+        train(2)
+        results = json.loads((tmp_path / "plain-0" / "results.json").read_text())
+        card = json.loads((tmp_path / "plain-0" / "saved_model" / "card.json").read_text())
+        assert len(results["history"]) == 2
+        assert card["error"] == results["error"] and card["settings"]["epochs"] == 2
 
     def test_schedules(self):
         paper, notebook = mnist.parse([]), mnist.parse(["--schedule", "notebook"])
