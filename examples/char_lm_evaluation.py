@@ -37,7 +37,8 @@ def mean_bits(reader: keras.Model, batches: Iterable[tuple[np.ndarray, np.ndarra
     total, characters, states = 0.0, 0, None
     for ids, targets in batches:
         if states is None:
-            states = [np.zeros((len(ids), state.shape[-1])) for state in reader.inputs[1:]]
+            # As what follows: states of another dtype would have the step traced twice.
+            states = [np.zeros((len(ids), x.shape[-1]), x.dtype) for x in reader.inputs[1:]]
         logits, *states = reader.predict_on_batch([ids, *states])
         bits = keras.ops.convert_to_numpy(bits_per_character(targets, logits))
         total += bits.sum(dtype="float64")

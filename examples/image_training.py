@@ -233,8 +233,13 @@ def load(path: Path) -> keras.Model:
 
 def error_rate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
     """Returns how many of the images are classified wrongly, in percent."""
-    logits = model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
-    return float(100 * np.mean(np.argmax(logits, -1) != labels))
+    wrong = 0
+    for start in range(0, len(images), EVALUATION_BATCH):
+        rows = slice(start, start + EVALUATION_BATCH)
+        # `predict` would trace every network for every size of batch, to run a few times.
+        logits = model(images[rows], training=False)
+        wrong += np.sum(np.argmax(keras.ops.convert_to_numpy(logits), -1) != labels[rows])
+    return float(100 * wrong / len(images))
 
 
 def trainable_parameters(model: keras.Model) -> int:

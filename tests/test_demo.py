@@ -1,5 +1,8 @@
 import json
 import math
+import random
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -81,6 +84,34 @@ def test_demo(hyper_lstm, lstm, rates, verdict, quick_run, tmp_path, capsys, mon
     assert (tmp_path / "curves.png").exists()
     results = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
     assert [result["settings"]["learning_rate"] for result in results.values()] == [*rates]
+
+
+SMALL = """
+import sys
+import demo
+
+# The cell that takes the least time to compile, a rate that is good and one that is not.
+demo.HYPER_LSTM = "--cell hyper_simple_rnn --units 6 --hyper-units 4 --embedding-dim 2".split()
+demo.TRAINING = "--batch-size 4 --sequence-length 10 --steps-per-epoch 4 --length 20".split()
+demo.TRAINING += ["--data", sys.argv[1], "--train-characters", "2000"]
+demo.LEARNING_RATES, demo.SHORT, demo.LONG = (0.01, 1e9), 1, 2
+demo.main(["--output", sys.argv[2]])
+"""
+
+
+def test_small_but_real(tmp_path):
+    """In a process of its own: TensorFlow warns of retracing by all that a process has done."""
+    text = tmp_path / "text"  # of as many validation batches in an epoch as hide what Keras traces
+    text.write_text("".join(random.Random(0).choices(["def ", "abba ", "x.\n"], k=100_000)))
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL, text, tmp_path],
+        cwd=Path(demo.__file__).parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"SavedModel  {tmp_path / 'hyperlstm-0.01' / 'saved_model'}" in done.stdout
+    assert "retracing" not in done.stderr
 
 
 def test_both_have_as_many_weights_within_a_percent():

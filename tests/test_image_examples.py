@@ -146,6 +146,17 @@ class TestMnist:
         mnist.main([*arguments, "--output", str(tmp_path), "--resume"])
         assert (tmp_path / "plain-3" / "checkpoint.npz").stat().st_mtime_ns == before
 
+    def test_nothing_is_traced_again_and_again(self, tmp_path):
+        """In a process of its own: TensorFlow warns by all that a process has done."""
+        arguments = "--dataset digits --networks plain --epochs 1 --seeds 0 1 2".split()
+        done = subprocess.run(
+            [sys.executable, mnist.__file__, *arguments, "--output", tmp_path],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "retracing" not in done.stderr
+
     def test_results_of_a_training_before_are_not_taken_for_this_one(self, tmp_path, monkeypatch):
         """Without its checkpoint a run begins again; killed at its end, it is still evaluated."""
 

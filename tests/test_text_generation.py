@@ -210,6 +210,17 @@ class TextGeneration(tf.test.TestCase):
         gc.collect()
         self.assertIsNone(reference())
 
+    def test_few_graphs_for_many_sizes(self):
+        model = small()
+        original, calls = text_generation.begin_text, []
+        text_generation.begin_text = lambda *a: calls.append(1) or original(*a)
+        try:
+            for prompt in ("a", "ab", "abc", "abcabc", "abc" * 4, ["a"], ["a", "abc"], ["a"] * 3):
+                models.generate(model, prompt, 5)
+        finally:
+            text_generation.begin_text = original
+        self.assertLessEqual(len(calls), 3)  # one size, any length, any length and batch
+
     def test_long_texts_begin_like_short_ones(self):
         """Without training a model makes much of the least difference."""
         keras.utils.set_random_seed(0)

@@ -40,7 +40,7 @@ def state_history(model: keras.Model, ids: Any, states: list | None = None) -> l
         states = initial_states(model, ops.shape(ids)[0])
     check_states(model, states)
     # TensorFlow's eager loop would take 100 ms for a character.
-    return traced(_read, model, reduce_retracing=True)(ops.convert_to_tensor(ids), states)
+    return traced(_read, model)(ops.convert_to_tensor(ids), states)
 
 
 def _read(model, ids, states):
