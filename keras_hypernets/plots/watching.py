@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_hypernets.dynamic.hyper_cell import HyperCell
 from keras_hypernets.dynamic.recorder import Recorder
-from keras_hypernets.plots.layers_within import layers_within
+from keras_hypernets.layers_within import layers_within
 
 
 def hyper_layers(model: keras.Model) -> list[tuple[str, keras.layers.RNN]]:
@@ -82,14 +82,15 @@ def _with_note(layer, calls):
     place = cell.state_names.index("hyper_h")
 
     def note_and_loop(sequences, initial_state, mask, **options):
-        recorder = keras.layers.RNN(
-            Recorder(cell, lambda output, states: states[place], cell.hyper_units),
+        recorder = Recorder(cell, lambda output, states: states[place], cell.hyper_units)
+        rnn = keras.layers.RNN(
+            recorder,
             return_sequences=True,
             go_backwards=layer.go_backwards,
             zero_output_for_mask=True,  # else JAX needs the first state to be the output
-            dtype=layer.dtype_policy,
+            dtype=recorder.dtype_policy,
         )
-        hyper_h = recorder(sequences, initial_state=initial_state, mask=mask)
+        hyper_h = rnn(sequences, initial_state=initial_state, mask=mask)
         steps = ops.ones(ops.shape(hyper_h)[:2], "bool") if mask is None else mask
         if layer.go_backwards:
             steps = ops.flip(steps, 1)
