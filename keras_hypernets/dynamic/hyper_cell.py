@@ -298,7 +298,8 @@ class HyperCell(GatedCell):
         Args:
             sequences: `(batch, time, features)`.
             initial_state: list of states, default zeros.
-            mask: `(batch, time)` booleans; a masked step repeats what the step before generated.
+            mask: `(batch, time)` booleans; a masked step repeats what the step before generated, or
+                what the initial state generates.
 
         Returns:
             `(x, h, b)`: with scaling d_x(z), d_h(z) and b(z), each `(batch, time, gates, units)`,
@@ -315,9 +316,18 @@ class HyperCell(GatedCell):
 
         at = self.state_names.index("hyper_h")
         recorder = Recorder(self, lambda output, states: states[at], self.hyper_units)
-        rnn = keras.layers.RNN(recorder, return_sequences=True, dtype=recorder.dtype_policy)
+        rnn = keras.layers.RNN(
+            recorder,
+            return_sequences=True,
+            zero_output_for_mask=True,  # otherwise JAX takes the first state for the first output
+            dtype=recorder.dtype_policy,
+        )
         hyper_h = rnn(sequences, initial_state=initial_state, mask=mask, training=False)
         batch, time, _ = ops.shape(hyper_h)
+        if mask is not None:
+            before = ops.zeros((batch, self.hyper_units), hyper_h.dtype)
+            before = before if initial_state is None else ops.cast(initial_state[at], before.dtype)
+            hyper_h = _repeated(hyper_h, before, mask)
         weights = {name: self.to_compute_dtype(w) for name, w in self.tail_weights.items()}
         rows = self.to_compute_dtype(ops.reshape(hyper_h, (-1, self.hyper_units)))
         return tuple(
@@ -335,3 +345,11 @@ class HyperCell(GatedCell):
             **self._weight_options_config("hyper_kernel", "hyper_recurrent", "hyper_bias"),
             "hyper_recurrent_dropout": self.hyper_recurrent_dropout,
         }
+
+
+def _repeated(values, before, mask):
+    """Puts the last value that counts in the place of every masked `(batch, time, size)` value."""
+    values = ops.concatenate([before[:, None], values], axis=1)
+    steps = ops.arange(1, ops.shape(values)[1], dtype="int32")
+    last = ops.associative_scan(ops.maximum, ops.where(mask, steps, 0), axis=1)
+    return ops.take_along_axis(values, last[..., None], axis=1)
