@@ -28,14 +28,15 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import outputs  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from recurrent import CHARACTERS, SIZES  # noqa: E402
-
-from keras_hypernets import models  # noqa: E402
 from keras_hypernets.dynamic.recurrence.products import (  # noqa: E402
     by_source,
     pre_activations,
     side_by_side,
 )
+from recurrent import CHARACTERS, SIZES  # noqa: E402
+
+from keras_hypernets import models  # noqa: E402
+from keras_hypernets.models import char_lm, sequences
 
 VOCABULARY = string.printable[:CHARACTERS]
 
@@ -45,27 +46,30 @@ def writers(model, batch: int) -> dict[str, tuple[Callable[[int], object], int]]
 
     @tf.function
     def step(ids, states, position):
-        logits, states = models.step(model, ids, states)
-        return models.sample(logits, 1.0, 0, position), states
+        logits, states = sequences.step(model, ids, states)
+        return sequences.sample(logits, 1.0, 0, position), states
 
     def step_loop(length):
-        ids, states = tf.zeros(batch, tf.int32), models.initial_states(model, batch)
+        ids, states = tf.zeros(batch, tf.int32), sequences.initial_states(model, batch)
         for position in tf.range(length):
             ids, states = step(ids, states, position)
         return ids.numpy()
 
-    with_states = models.with_states(model)
+    with_states = sequences.with_states(model)
 
     def predict_loop(length):
-        ids, states = np.zeros((batch, 1), "int32"), models.initial_states(model, batch)
+        ids, states = np.zeros((batch, 1), "int32"), sequences.initial_states(model, batch)
         for position in range(length):
             logits, *states = with_states.predict([ids, *states], batch, verbose=0)
-            ids = models.sample(logits[:, 0], 1.0, 0, position).numpy()[:, None]
+            ids = sequences.sample(logits[:, 0], 1.0, 0, position).numpy()[:, None]
 
     prompts = [VOCABULARY[0]] * batch
     return {
         "products alone": (products_loop(model, batch), 4096 if batch == 1 else 1024),
-        "generate": (partial(models.generate, model, prompts), 4096 if batch == 1 else 1024),
+        "generate": (
+            partial(char_lm.generate, model, prompts),
+            4096 if batch == 1 else 1024,
+        ),
         "tf.function of a step": (step_loop, 256),
         "predict": (predict_loop, 8),
     }

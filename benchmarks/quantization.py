@@ -5,7 +5,7 @@
     python benchmarks/quantization.py
 
 The image classifier is baked, so that its generated kernel is a constant like any other, and reads
-all test images. The language model is `models.step_model`, which reads the beginning of the test
+all test images. The language model is `step_model` of it, which reads the beginning of the test
 text a character at a time with its states in hand. All files are written by Keras' own `export`,
 have nothing but builtin operators, and run in TensorFlow's interpreter. "Largest difference" is
 that of a logit to the Keras model's.
@@ -31,7 +31,8 @@ import numpy as np  # noqa: E402
 import outputs  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from keras_hypernets import export, models  # noqa: E402
+from keras_hypernets import export  # noqa: E402
+from keras_hypernets.models import sequences
 
 SMALL = {"optimizations": [tf.lite.Optimize.DEFAULT]}
 BATCH = 500
@@ -73,12 +74,12 @@ def text_of(checkpoint: Path, characters: int) -> dict[str, dict]:
     text = datasets.load_text("python-stdlib").test[: characters + 1]
     ids = datasets.encode(text, model.get_layer("embedding").vocabulary).astype("int32")
     ids, targets = ids[:-1], ids[1:]
-    states = [state.numpy() for state in models.initial_states(model, 1)]
+    states = [state.numpy() for state in sequences.initial_states(model, 1)]
     expected = char_lm_evaluation.reader_of(model).predict_on_batch([ids[np.newaxis], *states])[0]
 
     def logits_of(run):
         states = {
-            name: np.zeros((1, n), "float32") for name, n in models.state_sizes(model).items()
+            name: np.zeros((1, n), "float32") for name, n in sequences.state_sizes(model).items()
         }
         logits = []
         for n in range(len(ids)):
@@ -91,7 +92,7 @@ def text_of(checkpoint: Path, characters: int) -> dict[str, dict]:
         return {"bits_per_character": float(np.mean(bits, dtype="float64"))}
 
     variants = {"float32": {}, "float16": half(), "int8 weights": SMALL}
-    return measure(models.step_model(model), variants, logits_of, expected[0], score)
+    return measure(sequences.step_model(model), variants, logits_of, expected[0], score)
 
 
 def half() -> dict:

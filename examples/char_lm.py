@@ -64,7 +64,7 @@ def generate(options: argparse.Namespace) -> None:
     model = evaluation.load(options.checkpoint)
     evaluation.check_prompt(model, options.prompt)
     names = ("prompt", "length", "temperature", "seed", "top_k", "top_p", "stop")
-    pieces = models.stream(model, **{name: getattr(options, name) for name in names})
+    pieces = models.char_lm.stream(model, **{name: getattr(options, name) for name in names})
     print(options.prompt, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)

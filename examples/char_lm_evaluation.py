@@ -27,7 +27,7 @@ def bits_per_character(targets, logits):
 
 def reader_of(model: keras.Model) -> keras.Model:
     """Returns a compiled model `[ids, *states] -> [logits, *states]` with the same weights."""
-    reader = models.with_states(model)
+    reader = models.sequences.with_states(model)
     reader.compile(jit_compile=True)
     return reader
 
@@ -102,7 +102,7 @@ def load(path: str | Path) -> keras.Model:
     """
     try:
         model = keras.models.load_model(path)
-        models.state_sizes(model), model.get_layer("embedding").vocabulary
+        models.sequences.state_sizes(model), model.get_layer("embedding").vocabulary
     except Exception as error:  # Keras, h5py and zipfile raise many kinds for a wrong file
         raise ValueError(
             "`--checkpoint` must be a .keras file of a character language model. "

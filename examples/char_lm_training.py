@@ -148,7 +148,7 @@ class Run:
         """Evaluates the best model, lets it write, writes all results and returns them."""
         options = self.options
         model = evaluation.load(self.best.path)
-        sample = models.generate(
+        sample = models.char_lm.generate(
             model, self.prompt, options.length, options.temperature, options.seed
         )
         results = {

@@ -14,7 +14,7 @@ from keras import ops
 from keras_hypernets import plots
 from keras_hypernets.dynamic.hyper_cell import INITIAL_SCALE, HyperCell
 from keras_hypernets.layers_within import layers_within
-from keras_hypernets.models.stepping import recurrent_layers
+from keras_hypernets.models.sequences.stepping import recurrent_layers
 from keras_hypernets.plots.cell_saturation import draw_cell_saturation, tanh_of
 from keras_hypernets.plots.reading import check_text, read
 from keras_hypernets.plots.watching import hyper_layers, watcher_of

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_hypernets import models
-from keras_hypernets.models import CharacterEmbedding, char_language_model
+from keras_hypernets.models import char_lm
+from keras_hypernets.models.char_lm import CharacterEmbedding, char_language_model
 
 CELLS = ("hyper_lstm", "layer_norm_lstm", "lstm", "hyper_gru", "hyper_simple_rnn")
 PTB, ENWIK8, IAM_INPUTS, IAM_OUTPUTS = 50, 205, 3, 121
@@ -112,7 +112,7 @@ class CharLanguageModel(tf.test.TestCase):
             model.compile(keras.optimizers.Adam(0.03), loss)
             history = model.fit(ids[:, :-1], ids[:, 1:], epochs=60, verbose=0).history
             self.assertLess(history["loss"][-1], 0.3, cell)
-            written = models.generate(model, "abc c", 11, temperature=0)
+            written = char_lm.generate(model, "abc c", 11, temperature=0)
             self.assertEqual(written, "abc cab abc cab ", cell)
 
     def test_stateful_equals_one_long_sequence(self):

@@ -16,9 +16,9 @@ import outputs
 import tensorflow as tf
 from test_char_language_model import small
 
-from keras_hypernets import HyperLSTM, models
-from keras_hypernets.export import export_saved_model
-from keras_hypernets.serving import files
+from keras_hypernets import HyperLSTM
+from keras_hypernets.export import export_saved_model, files
+from keras_hypernets.models import char_lm
 
 CLIENT = """
 import json, sys
@@ -179,11 +179,11 @@ class ExportSavedModel(tf.test.TestCase):
             self.assertAllClose(
                 results["tokens"], free(np.array([[0, 1, 3, 2], [5, 4, 1, 0]])), 1e-6, 1e-6
             )
-            texts = models.generate(model, ["ab c", "é\nb"], 12, 0.8, 5, 5, 0.9)
+            texts = char_lm.generate(model, ["ab c", "é\nb"], 12, 0.8, 5, 5, 0.9)
             self.assertEqual(results["text"], texts)
-            texts = models.generate(model, ["ab c", "é\nb"], 40, 0.8, 5, stop="a")
+            texts = char_lm.generate(model, ["ab c", "é\nb"], 40, 0.8, 5, stop="a")
             self.assertEqual(results["stopped"], texts)
-            alone = models.generate(model, "ab ", 12, 0.8, 5, 5, 0.9)
+            alone = char_lm.generate(model, "ab ", 12, 0.8, 5, 5, 0.9)
             self.assertEqual("ab " + embedding.decode(results["stepped"]), alone)
             for key, message in {
                 "bad serving_default": "must be in the vocabulary. Unknown:] [X]",
@@ -310,7 +310,7 @@ class ExportSavedModel(tf.test.TestCase):
 
     def test_a_classifier_of_characters_is_no_language_model(self):
         ids = keras.Input((None,), dtype="int32")
-        x = HyperLSTM(4, hyper_units=3)(models.CharacterEmbedding("abc")(ids))
+        x = HyperLSTM(4, hyper_units=3)(char_lm.CharacterEmbedding("abc")(ids))
         model = keras.Model(ids, keras.layers.Dense(2)(x))
         path = self.folder()
         export_saved_model(model, path)

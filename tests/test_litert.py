@@ -9,6 +9,7 @@ from random_weights import randomize
 from test_char_language_model import CELLS, small
 
 from keras_hypernets import HyperLSTM, export, models
+from keras_hypernets.models import sequences
 
 BUILTINS = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
 SMALLER = {"optimizations": [tf.lite.Optimize.DEFAULT]}
@@ -77,8 +78,8 @@ class LiteRT(tf.test.TestCase):
         for cell in CELLS:
             model = small(cell, layers=2 if cell == "hyper_lstm" else 1, dropout=0.3)
             randomize(model)
-            run, _ = self.converted(models.step_model(model))
-            sizes = models.state_sizes(model)
+            run, _ = self.converted(sequences.step_model(model))
+            sizes = sequences.state_sizes(model)
             for rows in (1, 2):
                 states = {name: np.zeros((rows, size), "float32") for name, size in sizes.items()}
                 expected = model(ids[:rows])

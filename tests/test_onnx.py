@@ -9,6 +9,7 @@ from random_weights import randomize
 from test_char_language_model import small
 
 from keras_hypernets import export, models
+from keras_hypernets.models import sequences
 
 
 def noise(*shape):
@@ -43,7 +44,7 @@ class ONNX(tf.test.TestCase):
         model = small(dropout=0.3)
         randomize(model)
         ids = np.random.default_rng(0).integers(0, 6, (2, 7)).astype("int32")
-        states = [noise(2, size) for size in models.state_sizes(model).values()]
+        states = [noise(2, size) for size in sequences.state_sizes(model).values()]
         first = [state[:1] for state in states]
-        names = self.check(models.with_states(model), [ids, *states], [ids[:1, :3], *first])
-        self.assertEqual(names, ["ids", *models.state_sizes(model)])
+        names = self.check(sequences.with_states(model), [ids, *states], [ids[:1, :3], *first])
+        self.assertEqual(names, ["ids", *sequences.state_sizes(model)])

@@ -24,11 +24,9 @@ RANKS = {
     "static": 1,
     "dynamic": 1,
     "models": 2,
-    "baking": 3,
-    "serving": 4,
-    "export": 5,
-    "plots": 5,
-    "callbacks": 6,
+    "export": 3,
+    "plots": 3,
+    "callbacks": 4,
 }
 HEAVY = ("tensorflow", "tensorflow_datasets", "matplotlib", "jax", "torch")
 FREE = ("layers_within", "summaries", "validation", "version")

@@ -8,6 +8,7 @@ import tensorflow as tf
 from random_weights import randomize
 
 from keras_hypernets import models
+from keras_hypernets.models import sequences
 from keras_hypernets.plots import plot_cell_saturation, plot_weight_changes, weight_changes
 
 TEXT = "ab b\nca $\tcab"
@@ -28,10 +29,10 @@ def one_hot(model):
 
 def stepwise(model, name):
     """A state after each character, from one step after the other."""
-    states, history = models.initial_states(model, 1), []
+    states, history = sequences.initial_states(model, 1), []
     for n in model.get_layer("embedding").encode(TEXT):
-        _, states = models.step(model, np.array([n], "int32"), states)
-        history.append(states[[*models.state_sizes(model)].index(name)][0])
+        _, states = sequences.step(model, np.array([n], "int32"), states)
+        history.append(states[[*sequences.state_sizes(model)].index(name)][0])
     return np.array(history, "float64")
 
 

@@ -19,6 +19,7 @@ from random_weights import randomize
 
 import keras_hypernets
 from keras_hypernets import callbacks, converters, export, initializers, models, plots
+from keras_hypernets.models import char_lm, sequences
 
 common = {
     "deadline": None,
@@ -508,7 +509,7 @@ CALLABLES = {
     ),
     "per_gate": (initializers.per_gate, {"initializer": np.zeros}, {"initializer": nothing}),
     "CharacterEmbedding": (
-        models.CharacterEmbedding,
+        char_lm.CharacterEmbedding,
         {"vocabulary": "ab"},
         {
             "vocabulary": lambda v: isinstance(v, str) and len(v) == len(set(v)) >= 2,
@@ -564,12 +565,12 @@ CALLABLES = {
 def callables_with_a_model(tmp_path_factory):
     """As `CALLABLES`, for what needs a character language model of the letters a and b."""
     model = models.char_language_model("ab", units=2, hyper_units=2, embedding_dim=2)
-    states = [np.zeros((1, n), "float32") for n in models.state_sizes(model).values()]
+    states = [np.zeros((1, n), "float32") for n in sequences.state_sizes(model).values()]
     ids, logits = np.zeros((1, 3), "int32"), np.zeros((1, 2), "float32")
     embedding = model.get_layer("embedding")
     cell, plain = keras_hypernets.LayerNormLSTMCell(2, layer_norm=False), keras.layers.LSTM(2)
     cell.build((None, 1)), plain.build((None, None, 1))
-    of_step = {"model": nothing, "ids": nothing, "states": nothing}
+    of_step = {"model": nothing, "inputs": nothing, "states": nothing}
     prompt = {
         "prompt": lambda v: (
             is_text(v) or (isinstance(v, (list, tuple)) and len(v) > 0 and all(map(is_text, v)))
@@ -584,22 +585,26 @@ def callables_with_a_model(tmp_path_factory):
             {},
             {"ids": lambda v: isinstance(v, (list, tuple, str)) and all(map(integer(0, 2), v))},
         ),
-        "state_sizes": (models.state_sizes, {}, {"model": nothing}),
+        "state_sizes": (sequences.state_sizes, {}, {"model": nothing}),
         "initial_states": (
-            models.initial_states,
+            sequences.initial_states,
             {"model": model, "batch_size": 1},
             {"model": nothing, "batch_size": integer(0)},
         ),
         "run": (
-            models.run,
-            {"model": model, "ids": ids, "states": states},
+            sequences.run,
+            {"model": model, "inputs": ids, "states": states},
             {**of_step, "mask": is_none},
         ),
-        "step": (models.step, {"model": model, "ids": ids[:, 0], "states": states}, of_step),
-        "with_states": (models.with_states, {}, {"model": nothing}),
-        "step_model": (models.step_model, {}, {"model": nothing}),
+        "step": (
+            sequences.step,
+            {"model": model, "inputs": ids[:, 0], "states": states},
+            of_step,
+        ),
+        "with_states": (sequences.with_states, {}, {"model": nothing}),
+        "step_model": (sequences.step_model, {}, {"model": nothing}),
         "sample": (
-            models.sample,
+            sequences.sample,
             {"logits": logits, "temperature": 1.0, "seed": 0, "position": 0},
             {
                 "logits": nothing,
@@ -610,7 +615,7 @@ def callables_with_a_model(tmp_path_factory):
             },
         ),
         "generate": (
-            models.generate,
+            char_lm.generate,
             {"model": model, "prompt": "ab", "length": 2},
             {
                 "model": nothing,
@@ -623,7 +628,7 @@ def callables_with_a_model(tmp_path_factory):
             },
         ),
         "stream": (
-            lambda **given: list(models.stream(**given)),
+            lambda **given: list(char_lm.stream(**given)),
             {"model": model, "prompt": "ab", "length": 2},
             {"length": size, "piece": size, **drawing, "stop": lambda v: v is None or is_text(v)},
         ),
@@ -678,9 +683,9 @@ def callables_with_a_model(tmp_path_factory):
             {"log_dir": is_path, "every": size, "figures": is_flag},
         ),
         "state_history": (
-            models.state_history,
-            {"model": model, "ids": ids},
-            {"model": nothing, "ids": nothing, "states": is_none},
+            sequences.state_history,
+            {"model": model, "inputs": ids},
+            {"model": nothing, "inputs": nothing, "states": is_none},
         ),
         "load_keras_lstm": (
             converters.load_keras_lstm,

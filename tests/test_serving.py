@@ -15,7 +15,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_hypernets
 from keras_hypernets import export, models
-from keras_hypernets.serving import files
+from keras_hypernets.export import files
+from keras_hypernets.models import char_lm, sequences
 
 NAMES = ["cat", "dog", "é"]
 VOCABULARY = "abc é\n"
@@ -49,7 +50,7 @@ for command in sys.argv[1:]:
 
 def text_requests(model):
     """A request of every signature of a language model."""
-    sizes = models.state_sizes(model).items()
+    sizes = sequences.state_sizes(model).items()
     rng = np.random.default_rng(0)
     states = {name: rng.normal(size=(2, n)).round(2).tolist() for name, n in sizes}
     drawing = {"seed": 3, "temperature": 0.5, "top_k": 4, "top_p": 0.75}
@@ -112,12 +113,12 @@ def test_tensorflow_without_keras(exported):
 
     _, model, requests, received = exported["text"]
     of_step, of_generate = requests[2][1], requests[3][1]
-    states = [np.float32(of_step[name]) for name in models.state_sizes(model)]
-    logits, states = models.step(model, np.array(of_step["ids"]), states)
+    states = [np.float32(of_step[name]) for name in sequences.state_sizes(model)]
+    logits, states = sequences.step(model, np.array(of_step["ids"]), states)
     drawing = [of_step[name] for name in ("temperature", "seed")]
-    next_id = models.sample(logits, *drawing, 7, top_k=4, top_p=0.75)
-    states = dict(zip(models.state_sizes(model), states, strict=True))
-    text = models.generate(model, of_generate["prompt"], 30, *drawing, 4, 0.75, "c")
+    next_id = sequences.sample(logits, *drawing, 7, top_k=4, top_p=0.75)
+    states = dict(zip(sequences.state_sizes(model), states, strict=True))
+    text = char_lm.generate(model, of_generate["prompt"], 30, *drawing, 4, 0.75, "c")
     assert min(map(len, text)) < 30 and text[0].endswith("c")
     same(
         [

@@ -5,7 +5,11 @@ import numpy as np
 import tensorflow as tf
 from random_weights import randomize
 
-from keras_hypernets import models
+from keras_hypernets import HyperLSTM, models
+from keras_hypernets.models import sequences
+
+NAMES = [f"state_0_{name}" for name in ("h", "c", "hyper_h", "hyper_c")]
+NAMES += ["state_1_h", "state_1_c"]
 
 
 class StateHistory(tf.test.TestCase):
@@ -15,12 +19,12 @@ class StateHistory(tf.test.TestCase):
         randomize(model)
         ids = np.array([[0, 1, 2, 1], [2, 0, 0, 1]], "int32")
         rng = np.random.default_rng(0)
-        sizes = models.state_sizes(model).values()
+        sizes = sequences.state_sizes(model).values()
         states = [rng.normal(size=(2, size)).astype("float32") for size in sizes]
-        history = models.state_history(model, ids, states)
+        history = sequences.state_history(model, ids, states)
         self.assertLen(history, len(states))
         for t in range(4):
-            _, states = models.step(model, ids[:, t], states)
+            _, states = sequences.step(model, ids[:, t], states)
             for recorded, state in zip(history, states, strict=True):
                 self.assertAllClose(recorded[:, t], state, atol=1e-5)
 
@@ -40,9 +44,39 @@ class StateHistory(tf.test.TestCase):
         bias[0], bias[1], bias[2] = -3.0, 20.0, 0.05  # c grows by 0.0024 a step
         layer.cell.set_weights([np.zeros_like(w) for w in layer.cell.get_weights()])
         layer.cell.bias.assign(bias)
-        _, c = models.state_history(model, ids)
+        _, c = sequences.state_history(model, ids)
         growth = 200 / (1 + np.exp(3)) * np.tanh(0.05)
         self.assertAllClose(np.array(c, "float32")[0, -1], np.full(4, growth), rtol=0.02)
+
+    def test_any_chain_of_recurrent_layers(self):
+        """Vectors in, not characters: windows, steps and states are those of the model."""
+        model = keras.Sequential(
+            [
+                keras.Input((None, 3), name="x"),
+                keras.layers.Dense(5, "tanh"),
+                HyperLSTM(4, 3, 2, return_sequences=True),
+                keras.layers.LayerNormalization(),
+                keras.layers.LSTM(4, return_sequences=True),
+                keras.layers.Dense(2, name="y"),
+            ]
+        )
+        randomize(model)
+        x = np.random.default_rng(0).standard_normal((2, 6, 3)).astype("float32")
+        states = sequences.initial_states(model, 2)
+        first, states = sequences.run(model, x[:, :4], states)
+        y, states = sequences.step(model, x[:, 4], states)
+        of_step = sequences.step_model(model)(
+            {"x": x[:, 5], **dict(zip(NAMES, states, strict=True))}
+        )
+        found = np.concatenate([first, y[:, None], of_step["y"][:, None]], axis=1)
+        self.assertAllClose(found, model(x), atol=1e-5)
+        history = sequences.state_history(model, x)
+        for recorded, name in zip(history, NAMES, strict=True):
+            self.assertAllClose(recorded[:, -1], of_step[name], atol=1e-5)
+        with self.assertRaisesRegex(ValueError, r"`inputs` must be an array \(batch, time, feat"):
+            sequences.run(model, x[:, 0], states)
+        with self.assertRaisesRegex(ValueError, "`model` must be a chain of recurrent layers"):
+            sequences.state_sizes(keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(2)]))
 
     def test_keras_lstm(self):
         self.check("lstm")
@@ -55,6 +89,6 @@ class StateHistory(tf.test.TestCase):
         model(np.zeros((2, 3), "int32"))
         before = [state.numpy() for state in model.get_layer("recurrent_0").states]
         self.assertGreater(np.abs(before[0]).max(), 0)
-        given = models.state_history(model, ids, models.initial_states(model, 1))
-        self.assertAllClose(models.state_history(model, ids), given)
+        given = sequences.state_history(model, ids, sequences.initial_states(model, 1))
+        self.assertAllClose(sequences.state_history(model, ids), given)
         self.assertAllEqual(before[0], model.get_layer("recurrent_0").states[0])

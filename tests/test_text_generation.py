@@ -8,8 +8,9 @@ import tensorflow as tf
 from test_char_language_model import CELLS, small
 
 from keras_hypernets import models
-from keras_hypernets.models import text_generation
-from keras_hypernets.models.gumbel_noise import gumbel_noise
+from keras_hypernets.models import char_lm, sequences
+from keras_hypernets.models.char_lm import text_generation
+from keras_hypernets.models.sequences.gumbel_noise import gumbel_noise
 
 
 def joined(prompts, pieces):
@@ -18,7 +19,7 @@ def joined(prompts, pieces):
 
 class TextGeneration(tf.test.TestCase):
     def test_states_have_names_and_start_at_zero(self):
-        sizes = models.state_sizes(small(layers=2))
+        sizes = sequences.state_sizes(small(layers=2))
         self.assertEqual(
             sizes,
             {
@@ -26,8 +27,8 @@ class TextGeneration(tf.test.TestCase):
                 "state_1_h": 7, "state_1_c": 7, "state_1_hyper_h": 5, "state_1_hyper_c": 5,
             },
         )  # fmt: skip
-        self.assertEqual(list(models.state_sizes(small("lstm"))), ["state_0_h", "state_0_c"])
-        states = models.initial_states(small(layers=2), 3)
+        self.assertEqual(list(sequences.state_sizes(small("lstm"))), ["state_0_h", "state_0_c"])
+        states = sequences.initial_states(small(layers=2), 3)
         for state, size in zip(states, sizes.values(), strict=True):
             self.assertAllEqual(state, np.zeros((3, size)))
 
@@ -36,16 +37,16 @@ class TextGeneration(tf.test.TestCase):
         for cell in CELLS:
             model = small(cell, layers=2, token_embedding_size=4, dropout=0.3)
             expected = model(ids)
-            start = models.initial_states(model, 2)
-            logits, states = models.run(model, ids[:, :2], start)
+            start = sequences.initial_states(model, 2)
+            logits, states = sequences.run(model, ids[:, :2], start)
             self.assertAllClose(logits, expected[:, :2])
-            twin = models.with_states(model)
+            twin = sequences.with_states(model)
             logits, *states = twin([tf.constant(ids[:, 2:4]), *states])
             self.assertAllClose(logits, expected[:, 2:4])
-            stepper = models.step_model(model)
+            stepper = sequences.step_model(model)
             for t in (4, 5):
-                names = dict(zip(models.state_sizes(model), states, strict=True))
-                logits, states = models.step(model, ids[:, t], states)
+                names = dict(zip(sequences.state_sizes(model), states, strict=True))
+                logits, states = sequences.step(model, ids[:, t], states)
                 self.assertAllClose(logits, expected[:, t])
                 named = stepper({"ids": tf.constant(ids[:, t]), **names})
                 self.assertAllClose(
@@ -57,9 +58,9 @@ class TextGeneration(tf.test.TestCase):
     def test_a_masked_step_keeps_the_states(self):
         model = small(layers=2)
         ids = np.array([[1, 2, 3, 4]])
-        start = models.initial_states(model, 1)
-        _, short = models.run(model, ids[:, :2], start)
-        _, masked = models.run(model, ids, start, np.array([[True, True, False, False]]))
+        start = sequences.initial_states(model, 1)
+        _, short = sequences.run(model, ids[:, :2], start)
+        _, masked = sequences.run(model, ids, start, np.array([[True, True, False, False]]))
         for a, b in zip(short, masked, strict=True):
             self.assertAllClose(a, b)
 
@@ -67,41 +68,42 @@ class TextGeneration(tf.test.TestCase):
         for cell in CELLS:
             model = small(cell, layers=2)
             embedding = model.get_layer("embedding")
-            states = models.initial_states(model, 1)
+            states = sequences.initial_states(model, 1)
             for n in embedding.encode("ab "):
-                logits, states = models.step(model, np.array([n]), states)
+                logits, states = sequences.step(model, np.array([n]), states)
             text = "ab "
             for position in range(12):
-                n = models.sample(logits, 0.8, 5, position)
+                n = sequences.sample(logits, 0.8, 5, position)
                 text += embedding.decode(n)
-                logits, states = models.step(model, n, states)
-            self.assertEqual(models.generate(model, "ab ", 12, 0.8, 5), text)
+                logits, states = sequences.step(model, n, states)
+            self.assertEqual(char_lm.generate(model, "ab ", 12, 0.8, 5), text)
 
     def test_seed_and_temperature(self):
         model = small()
-        first = models.generate(model, "a", 40, seed=1)
-        self.assertEqual(first, models.generate(model, "a", 40, seed=1))
-        self.assertNotEqual(first, models.generate(model, "a", 40, seed=2))
-        cold = models.generate(model, "a", 40, temperature=0, seed=1)
-        self.assertEqual(cold, models.generate(model, "a", 40, temperature=0, seed=2))
+        first = char_lm.generate(model, "a", 40, seed=1)
+        self.assertEqual(first, char_lm.generate(model, "a", 40, seed=1))
+        self.assertNotEqual(first, char_lm.generate(model, "a", 40, seed=2))
+        cold = char_lm.generate(model, "a", 40, temperature=0, seed=1)
+        self.assertEqual(cold, char_lm.generate(model, "a", 40, temperature=0, seed=2))
 
     def test_several_prompts_of_different_lengths(self):
         model = small()
-        texts = models.generate(model, ["a", "bc é", "ab"], 9, temperature=0)
+        texts = char_lm.generate(model, ["a", "bc é", "ab"], 9, temperature=0)
         self.assertEqual(
-            texts, [models.generate(model, p, 9, temperature=0) for p in ("a", "bc é", "ab")]
+            texts,
+            [char_lm.generate(model, p, 9, temperature=0) for p in ("a", "bc é", "ab")],
         )
-        one, two = models.generate(model, ["a", "a"], 40)
+        one, two = char_lm.generate(model, ["a", "a"], 40)
         self.assertNotEqual(one, two)
 
     def test_samples_follow_the_distribution(self):
         logits = np.log(np.array([[0.1, 0.2, 0.7]] * 20_000, "float32"))
         for temperature in (1.0, 0.5):
-            drawn = np.bincount(models.sample(logits, temperature, 3, 4), minlength=3) / 20_000
+            drawn = np.bincount(sequences.sample(logits, temperature, 3, 4), minlength=3) / 20_000
             expected = np.array([0.1, 0.2, 0.7]) ** (1 / temperature)
             self.assertAllClose(drawn, expected / expected.sum(), atol=0.015)
-        self.assertAllEqual(models.sample(logits[:5], 0.0, 3, 4), np.full(5, 2))
-        hottest = models.sample(np.repeat(logits[:1], 20_000, 0), 1e30, 3, 4)
+        self.assertAllEqual(sequences.sample(logits[:5], 0.0, 3, 4), np.full(5, 2))
+        hottest = sequences.sample(np.repeat(logits[:1], 20_000, 0), 1e30, 3, 4)
         self.assertAllClose(np.bincount(hottest) / 20_000, np.full(3, 1 / 3), atol=0.015)
 
     def test_top_k_and_top_p_draw_from_the_most_likely(self):
@@ -115,16 +117,16 @@ class TextGeneration(tf.test.TestCase):
             kept = order[: np.searchsorted(total, p) + 1]  # until they have p together
             expected[kept] = probabilities[kept] / probabilities[kept].sum()
             rows = np.tile(logits, (20_000, 1))
-            drawn = models.sample(rows, temperature, 3, 4, top_k=int(k), top_p=p)
+            drawn = sequences.sample(rows, temperature, 3, 4, top_k=int(k), top_p=p)
             drawn = np.bincount(drawn, minlength=9) / 20_000
             self.assertAllClose(drawn, expected, atol=0.015)
             self.assertAllEqual(drawn[expected == 0], np.zeros(9 - len(kept)))
 
     def test_top_k_and_top_p_at_their_limits(self):
         logits = np.random.default_rng(0).normal(0, 9, (500, 60)).astype("float32")
-        plain = models.sample(logits, 2.0, 1, 2)
+        plain = sequences.sample(logits, 2.0, 1, 2)
         for options in ({"top_k": 60}, {"top_k": 1000}, {"top_p": 1.0}, {"top_p": 1}):
-            self.assertAllEqual(models.sample(logits, 2.0, 1, 2, **options), plain)
+            self.assertAllEqual(sequences.sample(logits, 2.0, 1, 2, **options), plain)
         best = np.argmax(logits, -1)
         for temperature, options in (
             (2.0, {"top_k": 1}),
@@ -132,7 +134,7 @@ class TextGeneration(tf.test.TestCase):
             (2.0, {"top_p": 1e-50}),
             (0.0, {"top_k": 5, "top_p": 0.9}),
         ):
-            self.assertAllEqual(models.sample(logits, temperature, 1, 2, **options), best)
+            self.assertAllEqual(sequences.sample(logits, temperature, 1, 2, **options), best)
         for wrong, rule in (
             ({"top_k": 0}, "`top_k` must be a positive integer"),
             ({"top_k": 1.5}, "`top_k` must be a positive integer"),
@@ -140,35 +142,35 @@ class TextGeneration(tf.test.TestCase):
             ({"top_p": 1.1}, r"`top_p` must be a number in \(0, 1\]"),
         ):
             with self.assertRaisesRegex(ValueError, rule):
-                models.sample(logits, 1.0, 1, 2, **wrong)
+                sequences.sample(logits, 1.0, 1, 2, **wrong)
 
     def test_pieces_are_the_text(self):
         model = small("hyper_simple_rnn", layers=2)
         for options in ({}, {"top_k": 3, "top_p": 0.9, "temperature": 0.7}):
-            text = models.generate(model, "ab", 21, seed=3, **options)
-            pieces = list(models.stream(model, "ab", 21, seed=3, piece=8, **options))
+            text = char_lm.generate(model, "ab", 21, seed=3, **options)
+            pieces = list(char_lm.stream(model, "ab", 21, seed=3, piece=8, **options))
             self.assertEqual([len(piece) for piece in pieces], [8, 8, 5])
             self.assertEqual("ab" + "".join(pieces), text)
-        several = list(models.stream(model, ["ab", "c"], 12, seed=3, piece=5))
-        texts = models.generate(model, ["ab", "c"], 12, seed=3)
+        several = list(char_lm.stream(model, ["ab", "c"], 12, seed=3, piece=5))
+        texts = char_lm.generate(model, ["ab", "c"], 12, seed=3)
         for prompt, text, pieces in zip(("ab", "c"), texts, np.transpose(several), strict=True):
             self.assertEqual(prompt + "".join(pieces), text)
-        self.assertNotEqual(models.generate(model, "ab", 21, seed=3, top_k=2)[2:], text[2:])
+        self.assertNotEqual(char_lm.generate(model, "ab", 21, seed=3, top_k=2)[2:], text[2:])
 
     def test_a_text_ends_with_stop(self):
         model = small("hyper_simple_rnn")
         prompts = ["ab", "c", "ba"]
-        whole = models.generate(model, prompts, 60, seed=4)
+        whole = char_lm.generate(model, prompts, 60, seed=4)
         for stop in ("a", "bc", "ca "):
-            texts = models.generate(model, prompts, 60, seed=4, stop=stop)
+            texts = char_lm.generate(model, prompts, 60, seed=4, stop=stop)
             for prompt, text, unstopped in zip(prompts, texts, whole, strict=True):
                 end = unstopped.find(stop, len(prompt))  # that in the prompt does nothing
                 self.assertEqual(text, unstopped[: end + len(stop)] if end >= 0 else unstopped)
             for piece in (1, 4):
-                pieces = list(models.stream(model, prompts, 60, seed=4, stop=stop, piece=piece))
+                pieces = list(char_lm.stream(model, prompts, 60, seed=4, stop=stop, piece=piece))
                 self.assertEqual(joined(prompts, pieces), texts)
                 self.assertNotEqual("".join(pieces[-1]), "")
-        self.assertLess(len(models.generate(model, "ab", 60, seed=4, stop="a")), 60)
+        self.assertLess(len(char_lm.generate(model, "ab", 60, seed=4, stop="a")), 60)
 
     def test_a_stateful_model_generates_too_and_keeps_its_own_states(self):
         model = small(stateful=True, batch_size=4)
@@ -177,18 +179,18 @@ class TextGeneration(tf.test.TestCase):
         before = [np.array(state) for state in layer.states]
         free = small()
         free.set_weights(model.get_weights())
-        self.assertEqual(models.generate(model, "ab", 9), models.generate(free, "ab", 9))
+        self.assertEqual(char_lm.generate(model, "ab", 9), char_lm.generate(free, "ab", 9))
         for a, b in zip(before, layer.states, strict=True):
             self.assertAllEqual(a, b)
 
     def test_precision(self):
         for cell in ("hyper_lstm", "layer_norm_lstm", "lstm", "hyper_gru"):
             for dtype in ("float64", "mixed_bfloat16"):
-                text = models.generate(small(cell, layers=2, dtype=dtype), "ab", 5)
+                text = char_lm.generate(small(cell, layers=2, dtype=dtype), "ab", 5)
                 self.assertLen(text, 7)
         keras.config.set_floatx("float64")
         try:
-            self.assertLen(models.generate(small(), "ab", 5), 7)
+            self.assertLen(char_lm.generate(small(), "ab", 5), 7)
         finally:
             keras.config.set_floatx("float32")
 
@@ -197,11 +199,11 @@ class TextGeneration(tf.test.TestCase):
         original, calls = text_generation.continue_text, []
         text_generation.continue_text = lambda *a: calls.append(1) or original(*a)
         try:
-            first = models.generate(model, "abc", 5)
-            models.generate(model, "abcé", 8, temperature=0.5, seed=3)  # sizes 4 and 8 as before
+            first = char_lm.generate(model, "abc", 5)
+            char_lm.generate(model, "abcé", 8, temperature=0.5, seed=3)  # sizes 4 and 8 as before
             self.assertLen(calls, 1)
             model.set_weights([2 * weight for weight in model.get_weights()])
-            self.assertNotEqual(models.generate(model, "abc", 8)[:8], first)
+            self.assertNotEqual(char_lm.generate(model, "abc", 8)[:8], first)
             self.assertLen(calls, 1)
         finally:
             text_generation.continue_text = original
@@ -216,7 +218,7 @@ class TextGeneration(tf.test.TestCase):
         text_generation.begin_text = lambda *a: calls.append(1) or original(*a)
         try:
             for prompt in ("a", "ab", "abc", "abcabc", "abc" * 4, ["a"], ["a", "abc"], ["a"] * 3):
-                models.generate(model, prompt, 5)
+                char_lm.generate(model, prompt, 5)
         finally:
             text_generation.begin_text = original
         self.assertLessEqual(len(calls), 3)  # one size, any length, any length and batch
@@ -227,12 +229,12 @@ class TextGeneration(tf.test.TestCase):
         sizes = {"units": 160, "hyper_units": 32, "embedding_dim": 8}
         model = models.char_language_model(string.printable[:50], **sizes)
         prompts = ["ab", "0"]
-        long = models.generate(model, prompts, 1100, seed=1)
+        long = char_lm.generate(model, prompts, 1100, seed=1)
         for text in (
-            models.generate(model, prompts, 1000, seed=1),
-            models.generate(model, prompts, 1024, seed=1),
-            models.generate(model, prompts, 600, seed=1, stop="0123456"),
-            joined(prompts, models.stream(model, prompts, 600, seed=1, piece=32)),
+            char_lm.generate(model, prompts, 1000, seed=1),
+            char_lm.generate(model, prompts, 1024, seed=1),
+            char_lm.generate(model, prompts, 600, seed=1, stop="0123456"),
+            joined(prompts, char_lm.stream(model, prompts, 600, seed=1, piece=32)),
         ):
             self.assertEqual([a[: len(b)] for a, b in zip(long, text, strict=True)], list(text))
 
@@ -255,12 +257,12 @@ class TextGeneration(tf.test.TestCase):
 
     def test_numpy_integers_are_integers(self):
         model = small()
-        text = models.generate(model, "a", np.int64(5), seed=np.int64(3))
-        self.assertEqual(text, models.generate(model, "a", 5, seed=3))
+        text = char_lm.generate(model, "a", np.int64(5), seed=np.int64(3))
+        self.assertEqual(text, char_lm.generate(model, "a", 5, seed=3))
 
     def test_other_models_are_refused(self):
         ids = keras.Input((None,), dtype="int32")
-        x = models.CharacterEmbedding("abc")(ids)
+        x = char_lm.CharacterEmbedding("abc")(ids)
         h = keras.layers.LSTM(4, return_sequences=True)(x)
         dense = keras.layers.Dense(3)
         for output in (
@@ -273,7 +275,7 @@ class TextGeneration(tf.test.TestCase):
             ),
         ):
             with self.assertRaisesRegex(ValueError, "`model` must be a character language model"):
-                models.generate(keras.Model(ids, output), "a", 3)
+                char_lm.generate(keras.Model(ids, output), "a", 3)
 
     def test_bad_arguments(self):
         model = small()
@@ -298,8 +300,8 @@ class TextGeneration(tf.test.TestCase):
             ({"stop": "x"}, "Every character of `stop` .* unknown 'x'"),
         ):
             with self.assertRaisesRegex(ValueError, message):
-                models.generate(model, **{"prompt": "a", "length": 3, **options})
+                char_lm.generate(model, **{"prompt": "a", "length": 3, **options})
         with self.assertRaisesRegex(ValueError, "`piece` must be a positive integer"):
-            models.stream(model, "a", 3, piece=0)  # before anything is asked of it
+            char_lm.stream(model, "a", 3, piece=0)  # before anything is asked of it
         with self.assertRaisesRegex(ValueError, "must be a character language model"):
-            models.generate(keras.Sequential([keras.layers.Dense(1)]), "a", 3)
+            char_lm.generate(keras.Sequential([keras.layers.Dense(1)]), "a", 3)

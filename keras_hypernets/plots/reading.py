@@ -5,8 +5,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_hypernets.models.state_history import state_history
-from keras_hypernets.models.stepping import embedding_of, recurrent_layers, state_sizes
+from keras_hypernets.models.char_lm.char_language_model import embedding_of
+from keras_hypernets.models.sequences.state_history import state_history
+from keras_hypernets.models.sequences.stepping import recurrent_layers, state_sizes
 from keras_hypernets.validation import integer
 
 LONGEST = 5_000  # characters; no picture can be high enough for some ten thousands

@@ -100,7 +100,7 @@ def plot_weight_changes(model: keras.Model, text: str, layer: int = 0, width: in
 
 
 def change_norms(cell: HyperCell, hyper_h: Any) -> np.ndarray:
-    """Returns norms `(time - 1, gates)` for the outputs `(time, hyper_units)` of a small cell."""
+    """Returns norms `(time - 1, gates)` for the outputs `(time, hyper_units)` of a hyper cell."""
     _, generated, _ = generated_by(cell, hyper_h)
     change = ops.cast(generated[:, 1:] - generated[:, :-1], "float32")
     kernel = ops.cast(ops.convert_to_tensor(cell.recurrent_kernel), "float32")

@@ -30,7 +30,7 @@ from keras_hypernets import (
     LayerNormLSTM,
     LayerNormLSTMCell,
 )
-from keras_hypernets.models import CharacterEmbedding
+from keras_hypernets.models.char_lm import CharacterEmbedding
 
 SMALL = {"hyper_units": 4, "embedding_dim": 2}
 FULL = {"weight_generation": "full", "layer_norm": False, **SMALL}

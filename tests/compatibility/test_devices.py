@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from backends import BACKEND, only
 
-from keras_hypernets.models import generate
+from keras_hypernets.models.char_lm import generate
 
 MODELS = "hyper_cnn", "hyper_resnet", "hyper_lstm"
 # The same time loop, once for each cell

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_hypernets.serving.signature import Signature
+from keras_hypernets.export.signature import Signature
 from keras_hypernets.version import __version__
 
 

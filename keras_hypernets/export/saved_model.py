@@ -1,4 +1,4 @@
-"""SavedModels for serving, and plain models."""
+"""SavedModels for serving: files, names of inputs and outputs, replacing what is there."""
 
 import os
 import shutil
@@ -10,14 +10,14 @@ from pathlib import Path
 import keras
 
 from keras_hypernets import validation
-from keras_hypernets.baking import bake
+from keras_hypernets.export import files
+from keras_hypernets.export.model_signatures import signatures_of_classifier, signatures_of_model
+from keras_hypernets.export.text_signatures import signatures_of_language_model
 from keras_hypernets.layers_within import layers_within
-from keras_hypernets.models import stepping
-from keras_hypernets.serving import files
-from keras_hypernets.serving.models import signatures_of_classifier, signatures_of_model
-from keras_hypernets.serving.text import signatures_of_language_model
-
-__all__ = ["bake", "export_saved_model"]
+from keras_hypernets.models.char_lm.char_language_model import (
+    embedding_of,
+    is_character_language_model,
+)
 
 MAX_LENGTH = 100_000
 
@@ -38,7 +38,7 @@ def export_saved_model(
     renames. An export that is killed between them leaves the old one beside `path`, with the prefix
     `.replaced-`, and the next export to `path` puts it back before anything else. Batch and time
     are dynamic. A character language model gets four signatures, whose states have the names of
-    `models.state_sizes` and start as zeros:
+    `models.sequences.state_sizes` and start as zeros:
 
     - `serving_default`: `text` (batch) strings -> `logits` (batch, time, characters), where `time`
       is the longest text's length and what follows a shorter text's end means nothing, and
@@ -50,8 +50,8 @@ def export_saved_model(
       prompt has position 0, the next one 1.
     - `generate`: `prompt` (batch) strings, `length` int32, `temperature` float32, `seed` int32,
       `top_k` and `top_p` as in `step`, `stop` string (empty: none) -> `text` (batch), prompts with
-      their continuations. It draws as `models.generate`, without XLA, with which many servers do
-      not run a model: it is slower, and where rounding decides it can write something else.
+      their continuations. It draws like `models.char_lm.generate` but without XLA, which many
+      servers lack: it is slower, and where rounding decides it can write another text.
 
     A model with `class_names` gets
 
@@ -143,9 +143,9 @@ def _signatures(model, class_names, from_logits, max_length):
     """The signatures of a model, and what its card says of them."""
     if max_length is not None:
         validation.positive_integer("max_length", max_length)
-    if stepping.is_character_language_model(model) and class_names is None:
+    if is_character_language_model(model) and class_names is None:
         max_length = int(max_length or MAX_LENGTH)
-        vocabulary = stepping.embedding_of(model).vocabulary
+        vocabulary = embedding_of(model).vocabulary
         facts = {"vocabulary": vocabulary, "max_length": max_length}
         return signatures_of_language_model(model, max_length), facts
     if max_length is not None:

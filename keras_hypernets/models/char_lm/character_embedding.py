@@ -29,7 +29,7 @@ class CharacterEmbedding(keras.Layer):
 
     Example:
 
-    >>> embedding = keras_hypernets.models.CharacterEmbedding("abc")
+    >>> embedding = keras_hypernets.models.char_lm.CharacterEmbedding("abc")
     >>> embedding.encode("cab").tolist()
     [2, 0, 1]
     >>> embedding.decode([2, 0, 1])
@@ -37,6 +37,8 @@ class CharacterEmbedding(keras.Layer):
     >>> keras.ops.convert_to_numpy(embedding(embedding.encode("b"))).tolist()
     [[0.0, 1.0, 0.0]]
     """
+
+    stepwise = True  # every step is embedded alike: see `models.sequences`
 
     def __init__(self, vocabulary, size=None, **kwargs):
         super().__init__(**kwargs)

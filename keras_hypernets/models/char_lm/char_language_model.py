@@ -6,7 +6,8 @@ from keras_hypernets.dynamic.hyper_gru import HyperGRU
 from keras_hypernets.dynamic.hyper_lstm import HyperLSTM
 from keras_hypernets.dynamic.hyper_simple_rnn import HyperSimpleRNN
 from keras_hypernets.dynamic.layer_norm_lstm import LayerNormLSTM
-from keras_hypernets.models.character_embedding import CharacterEmbedding
+from keras_hypernets.models.char_lm.character_embedding import CharacterEmbedding
+from keras_hypernets.models.sequences.stepping import is_chain, layers_of
 from keras_hypernets.validation import boolean, one_of, positive_integer, rate, seed_integer
 
 # What decides how a model reads its text is not the user's to choose.
@@ -69,7 +70,7 @@ def char_language_model(
     ...     "abc ", units=16, hyper_units=8, embedding_dim=4)
     >>> tuple(model(model.get_layer("embedding").encode("a cab")[None]).shape)
     (1, 5, 4)
-    >>> len(keras_hypernets.models.generate(model, "a ", length=10, seed=1))
+    >>> len(keras_hypernets.models.char_lm.generate(model, "a ", length=10, seed=1))
     12
     """
     make_layer = RECURRENT_LAYERS[one_of("cell", cell, tuple(RECURRENT_LAYERS))]
@@ -112,3 +113,33 @@ def char_language_model(
         x = keras.layers.Dropout(dropout, seed=seeded(2 * layers), name=f"dropout_{layers}")(x)
     logits = keras.layers.Dense(len(vocabulary), name="logits")(x)
     return keras.Model(ids, logits, name=name)
+
+
+def is_character_language_model(model: keras.Model) -> bool:
+    """Whether a model is one that `char_language_model` makes, in training or loaded.
+
+    That is a chain of recurrent layers from a CharacterEmbedding to a Dense layer with a unit for
+    each character.
+    """
+    if not is_chain(model):
+        return False
+    embedding, *_, output = layers_of(model)
+    return (
+        isinstance(embedding, CharacterEmbedding)
+        and isinstance(output, keras.layers.Dense)
+        and output.units == len(embedding.vocabulary)
+    )
+
+
+def embedding_of(model: keras.Model) -> CharacterEmbedding:
+    """Returns the layer that holds the vocabulary of a model made by `char_language_model`.
+
+    Raises:
+        ValueError: if the model is another one.
+    """
+    if not is_character_language_model(model):
+        raise ValueError(
+            "`model` must be a character language model as `char_language_model` makes it. "
+            f"Received: model={model!r}"
+        )
+    return next(layer for layer in model.layers if isinstance(layer, CharacterEmbedding))

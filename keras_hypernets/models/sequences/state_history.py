@@ -1,4 +1,4 @@
-"""Reading a text with a character language model, every state on the way kept."""
+"""All states of a chain of recurrent layers on the way through a sequence."""
 
 import itertools
 from typing import Any
@@ -7,43 +7,50 @@ import keras
 from keras import ops
 
 from keras_hypernets.dynamic.recorder import Recorder
-from keras_hypernets.models.stepping import chain, check_states, initial_states
-from keras_hypernets.models.traced import traced
-from keras_hypernets.validation import array
+from keras_hypernets.models.sequences.stepping import (
+    chain,
+    check_inputs,
+    check_states,
+    initial_states,
+    recurrent_layers,
+)
+from keras_hypernets.models.sequences.traced import traced
 
 
-def state_history(model: keras.Model, ids: Any, states: list | None = None) -> list:
-    """Reads texts and returns all recurrent states after each of their characters.
+def state_history(model: keras.Model, inputs: Any, states: list | None = None) -> list:
+    """Reads sequences and returns all recurrent states after each of their steps.
 
     Args:
-        model: a model made by `char_language_model`, stateful or not; its own states stay.
-        ids: `(batch, time)` integers.
-        states: list of states `(batch, size)` before the first character, in the order of
+        model: a chain of recurrent layers, stateful or not; its own states stay.
+        inputs: the model's input, `(batch, time, ...)`: ids, or vectors.
+        states: list of states `(batch, size)` before the first step, in the order of
             `state_sizes`. Default `None`: zeros.
 
     Returns:
         A list of arrays `(batch, time, size)`, in the order of `state_sizes`.
 
     Raises:
-        ValueError: for a model of another kind, or ids or states of another shape or dtype.
+        ValueError: for a model of another kind, or inputs or states of another shape or dtype.
 
     Example:
 
     >>> models = keras_hypernets.models
     >>> model = models.char_language_model("abc ", units=16, hyper_units=8, embedding_dim=4)
-    >>> history = models.state_history(model, model.get_layer("embedding").encode("a cab")[None])
+    >>> ids = model.get_layer("embedding").encode("a cab")[None]
+    >>> history = models.sequences.state_history(model, ids)
     >>> [tuple(states.shape) for states in history]  # h, c, hyper_h, hyper_c
     [(1, 5, 16), (1, 5, 16), (1, 5, 8), (1, 5, 8)]
     """
-    array("ids", ids, "(batch, time)", "int", [2])
+    recurrent_layers(model)
+    check_inputs(model, inputs)
     if states is None:
-        states = initial_states(model, ops.shape(ids)[0])
+        states = initial_states(model, ops.shape(inputs)[0])
     check_states(model, states)
     # TensorFlow's eager loop would take 100 ms for a character.
-    return traced(_read, model)(ops.convert_to_tensor(ids), states)
+    return traced(_read, model)(ops.convert_to_tensor(inputs), states)
 
 
-def _read(model, ids, states):
+def _read(model, inputs, states):
     history = []
 
     def read_all(layer, x, layer_states):
@@ -60,5 +67,5 @@ def _read(model, ids, states):
         history.extend(recorded)
         return output, []
 
-    chain(model, ids, states, read_all)
+    chain(model, inputs, states, read_all)
     return history

@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 
-from keras_hypernets.models import sampling, stepping, text_generation
-from keras_hypernets.serving.signature import Signature
+from keras_hypernets.export.signature import Signature
+from keras_hypernets.models.char_lm import text_generation
+from keras_hypernets.models.char_lm.char_language_model import embedding_of
+from keras_hypernets.models.sequences import sampling, stepping
 
 
 def signatures_of_language_model(model: keras.Model, max_length: int) -> dict[str, Signature]:
@@ -12,7 +14,7 @@ def signatures_of_language_model(model: keras.Model, max_length: int) -> dict[st
     import tensorflow as tf
 
     sizes = stepping.state_sizes(model)
-    vocabulary = stepping.embedding_of(model).vocabulary
+    vocabulary = embedding_of(model).vocabulary
     encode, encode_stop, decode = _text_codec(vocabulary)
 
     def serving_default(text):

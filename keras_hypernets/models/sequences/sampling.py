@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_hypernets.models.gumbel_noise import gumbel_noise
+from keras_hypernets.models.sequences.gumbel_noise import gumbel_noise
 from keras_hypernets.validation import array, number, positive_integer, seed_integer, share
 
 HOTTEST = 1e30  # a temperature at which every character is as likely, and float32 holds the product

@@ -1,15 +1,18 @@
 """Writing text with a character language model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_hypernets.models.sampling import check_sampling, sample
-from keras_hypernets.models.stepping import embedding_of, initial_states, prepared_step, run
-from keras_hypernets.models.traced import traced
+from keras_hypernets.dynamic.gated_cell import GatedCell
+from keras_hypernets.dynamic.recurrence.step import prepared_cell
+from keras_hypernets.models.char_lm.char_language_model import embedding_of
+from keras_hypernets.models.sequences.sampling import check_sampling, sample
+from keras_hypernets.models.sequences.stepping import chain, initial_states, recurrent_layers, run
+from keras_hypernets.models.sequences.traced import traced
 from keras_hypernets.validation import positive_integer
 
 NEVER = -1  # the id of no character
@@ -99,6 +102,38 @@ def _compared(ending, last, stop):
     recent, count, ended = ending
     recent = ops.concatenate([recent[:, 1:], last[:, None]], axis=1)
     return recent, count + ops.cast(~ended, "int32"), ended | ops.all(recent == stop, axis=1)
+
+
+def prepared_step(model: keras.Model) -> Callable[[Any, list], tuple[Any, list]]:
+    """Returns `step` of a model, with all that does not depend on the text computed once.
+
+    The kernels of a `GatedCell` lie side by side, as one for each source, and the products of the
+    first cell's input kernel are a table with a row for each character. It knows the weights as
+    they are now.
+    """
+    embedding = embedding_of(model)
+    layers = recurrent_layers(model)
+    prepared = {
+        layer: prepared_cell(layer.cell)
+        for layer in layers
+        if isinstance(layer.cell, GatedCell) and type(layer.cell).call is GatedCell.call
+    }
+    if layers[0] in prepared:
+        vectors = embedding(ops.arange(len(embedding.vocabulary)))
+        table = prepared[layers[0]][0](ops.cast(vectors, layers[0].cell.compute_dtype))
+
+    def step(ids, states):
+        def recur(layer, x, layer_states):
+            if layer not in prepared:
+                return layer.cell(x, layer_states)
+            of_inputs, cell_step = prepared[layer]
+            first = layer is layers[0]
+            of_x = ops.take(table, ids, axis=0) if first else of_inputs(x)
+            return cell_step(of_x, layer_states)
+
+        return chain(model, ids, states, recur)
+
+    return step
 
 
 def generate(

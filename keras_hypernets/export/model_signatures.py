@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_hypernets.serving.signature import Signature
+from keras_hypernets.export.signature import Signature
 
 
 def signatures_of_model(model: keras.Model) -> dict[str, Signature]:

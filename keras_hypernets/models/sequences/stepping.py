@@ -1,0 +1,221 @@
+"""Running a chain of recurrent layers with its states in hand: a window or a step at a time.
+
+A chain is a functional or Sequential model of one input and one output whose layers follow each
+other: recurrent layers of one cell that return sequences, and layers that treat every step alike.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_hypernets.dynamic.gated_cell import GatedCell
+from keras_hypernets.validation import array, integer
+
+STEPWISE = (
+    keras.layers.Activation,
+    keras.layers.Dense,
+    keras.layers.Dropout,
+    keras.layers.Embedding,
+    keras.layers.LayerNormalization,
+    keras.layers.TimeDistributed,
+)
+
+
+def is_chain(model: keras.Model) -> bool:
+    """Whether a model is a chain as described above."""
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        return False
+    # Layers of one input each, in a model of one input and one output, form nothing but a chain.
+    layers = layers_of(model)
+    recurrent = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
+    return (
+        len(model.inputs) == len(model.outputs) == 1
+        and bool(recurrent)
+        and all(map(_reads_on, recurrent))
+        and all(layer in recurrent or _is_stepwise(layer) for layer in layers)
+    )
+
+
+def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
+    """Returns a model's layers without its input layers."""
+    return [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+
+
+def _reads_on(layer):
+    return (
+        isinstance(layer.cell, (GatedCell, keras.layers.LSTMCell))
+        and layer.return_sequences
+        and not layer.return_state
+        and not layer.go_backwards
+    )
+
+
+def _is_stepwise(layer):
+    return isinstance(layer, STEPWISE) or getattr(layer, "stepwise", False)
+
+
+def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
+    """Returns the recurrent layers of a chain.
+
+    Raises:
+        ValueError: if the model is not a chain.
+    """
+    if not is_chain(model):
+        raise ValueError(
+            "`model` must be a chain of recurrent layers that return sequences and of layers that "
+            f"treat every step alike, as `char_language_model` makes it. Received: model={model!r}"
+        )
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
+
+
+def state_sizes(model: keras.Model) -> dict[str, int]:
+    """Returns the names and sizes of all recurrent states, such as `{"state_0_h": 256, ...}`."""
+    sizes = {}
+    for n, layer in enumerate(recurrent_layers(model)):
+        names = getattr(layer.cell, "state_names", ("h", "c"))
+        for name, size in zip(names, layer.cell.state_size, strict=True):
+            sizes[f"state_{n}_{name}"] = size
+    return sizes
+
+
+def initial_states(model: keras.Model, batch_size: int) -> list:
+    """Returns the states before the first step, zeros, in the order of `state_sizes`."""
+    if not ops.is_tensor(batch_size):
+        rule = "an integer of at least 0"
+        batch_size = integer("batch_size", batch_size, rule, lambda value: 0 <= value < 2**31)
+    return [
+        state
+        for layer in recurrent_layers(model)
+        for state in layer.cell.get_initial_state(batch_size=batch_size)
+    ]
+
+
+def run(model: keras.Model, inputs: Any, states: list, mask: Any = None) -> tuple[Any, list]:
+    """Reads a window of steps from given states.
+
+    Args:
+        model: a chain of recurrent layers, stateful or not; its own states stay.
+        inputs: the model's input, `(batch, time, ...)`: ids, or vectors.
+        states: list of states `(batch, size)` in the order of `state_sizes`.
+        mask: `(batch, time)` booleans; a masked step keeps the states.
+
+    Returns:
+        The model's output `(batch, time, ...)` and the list of states after the window.
+
+    Raises:
+        ValueError: for a model of another kind, or inputs, states or a mask of another shape or
+            dtype.
+    """
+    recurrent_layers(model)
+    check_inputs(model, inputs)
+    check_states(model, states)
+    if mask is not None:
+        array("mask", mask, "(batch, time)", "bool", [2])
+
+    def read_all(layer, x, layer_states):
+        reader = keras.layers.RNN(
+            layer.cell, return_sequences=True, return_state=True, dtype=layer.dtype_policy
+        )
+        output, *layer_states = reader(x, initial_state=layer_states, mask=mask)
+        return output, layer_states
+
+    return chain(model, inputs, states, read_all)
+
+
+def step(model: keras.Model, inputs: Any, states: list) -> tuple[Any, list]:
+    """Reads one step, inputs `(batch, ...)`; otherwise as `run`."""
+    recurrent_layers(model)
+    check_inputs(model, inputs, time=False)
+    check_states(model, states)
+    return chain(model, inputs, states, lambda layer, x, s: layer.cell(x, s))
+
+
+def with_states(model: keras.Model) -> keras.Model:
+    """Returns a functional model that shares all weights and takes and returns the states.
+
+    Its inputs are the model's and the states, its outputs the model's and the new states, as lists
+    in the order of `state_sizes`.
+    """
+    (given,) = model.inputs
+    inputs = keras.Input((None, *given.shape[2:]), dtype=given.dtype, name=given.name)
+    states = [keras.Input((size,), name=name) for name, size in state_sizes(model).items()]
+    outputs, new_states = run(model, inputs, states)
+    return keras.Model([inputs, *states], [outputs, *new_states], name=f"{model.name}_with_states")
+
+
+def step_model(model: keras.Model) -> keras.Model:
+    """Returns `step` as a functional model that shares all weights.
+
+    Its inputs are a dictionary of the model's input without its time axis and the states, under the
+    names of the input and of `state_sizes`; its outputs one of the model's output, under the name
+    of its last layer, and the new states. It has no loop, for which LiteRT would need TensorFlow's
+    own operators: `step_model(model).export("step.tflite", format="litert")`.
+
+    Args:
+        model: a chain of recurrent layers, stateful or not; its own states stay.
+
+    Raises:
+        ValueError: for a model of another kind.
+
+    Example:
+
+    >>> model = keras_hypernets.models.char_language_model("abc ", units=16, cell="lstm")
+    >>> step = keras_hypernets.models.sequences.step_model(model)
+    >>> {name: x.shape for name, x in step.output.items()}
+    {'logits': (None, 4), 'state_0_h': (None, 16), 'state_0_c': (None, 16)}
+    """
+    (given,) = model.inputs
+    inputs = keras.Input(given.shape[2:], dtype=given.dtype, name=given.name)
+    states = {
+        name: keras.Input(state.shape[1:], dtype=state.dtype, name=name)
+        for name, state in zip(state_sizes(model), initial_states(model, 1), strict=True)
+    }
+
+    def read_one(layer, x, layer_states):
+        # Cells of one name cannot be side by side in a functional model, layers around them can.
+        reader = keras.layers.RNN(
+            layer.cell, return_state=True, unroll=True, dtype=layer.dtype_policy
+        )
+        output, *layer_states = reader(ops.expand_dims(x, 1), initial_state=layer_states)
+        return output, layer_states
+
+    output, new_states = chain(model, inputs, list(states.values()), read_one)
+    name = layers_of(model)[-1].name
+    outputs = {name: output, **dict(zip(states, new_states, strict=True))}
+    return keras.Model({given.name: inputs, **states}, outputs, name=f"{model.name}_step")
+
+
+def check_inputs(model: keras.Model, inputs: Any, time: bool = True) -> None:
+    """Raises ValueError unless inputs have the rank and kind of a model's, with or without time."""
+    (given,) = model.inputs
+    axes = ["batch", *["time"] * time, *(["features"] * (len(given.shape) - 2))]
+    kind = "int" if "int" in given.dtype else "float"
+    array("inputs", inputs, f"({', '.join(axes)}{',' * (len(axes) == 1)})", kind, [len(axes)])
+
+
+def check_states(model: keras.Model, states: list) -> None:
+    """Raises ValueError unless the states are arrays of the sizes of a model's."""
+    sizes = state_sizes(model)
+    listed = states if isinstance(states, (list, tuple)) else []
+    shapes = [tuple(getattr(state, "shape", ())) for state in listed]
+    if [shape[1:] for shape in shapes] != [(size,) for size in sizes.values()]:
+        raise ValueError(
+            f"`states` must be {len(sizes)} arrays (batch, size) with the sizes {sizes}. "
+            f"Received: shapes {shapes or repr(states)}"
+        )
+
+
+def chain(model: keras.Model, x: Any, states: list, recur: Callable) -> tuple[Any, list]:
+    """Applies the layers one after the other, the recurrent ones through `recur`."""
+    states, new_states = list(states), []
+    for layer in layers_of(model):
+        if isinstance(layer, keras.layers.RNN):
+            count = len(layer.cell.state_size)
+            x, layer_states = recur(layer, x, states[:count])
+            states = states[count:]
+            new_states.extend(layer_states)
+        else:
+            x = layer(x)
+    return x, new_states
