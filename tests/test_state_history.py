@@ -66,7 +66,7 @@ class StateHistory(tf.test.TestCase):
         first, states = sequences.run(model, x[:, :4], states)
         y, states = sequences.step(model, x[:, 4], states)
         of_step = sequences.step_model(model)(
-            {"x": x[:, 5], **dict(zip(NAMES, states, strict=True))}
+            {"x": tf.constant(x[:, 5]), **dict(zip(NAMES, states, strict=True))}
         )
         found = np.concatenate([first, y[:, None], of_step["y"][:, None]], axis=1)
         self.assertAllClose(found, model(x), atol=1e-5)
