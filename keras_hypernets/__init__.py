@@ -12,7 +12,9 @@ from keras_hypernets.dynamic.hyper_simple_rnn import HyperSimpleRNN
 from keras_hypernets.dynamic.hyper_simple_rnn_cell import HyperSimpleRNNCell
 from keras_hypernets.dynamic.layer_norm_lstm import LayerNormLSTM
 from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
+from keras_hypernets.static.hyper_conv1d import HyperConv1D
 from keras_hypernets.static.hyper_conv2d import HyperConv2D
+from keras_hypernets.static.hyper_conv3d import HyperConv3D
 from keras_hypernets.static.hyper_dense import HyperDense
 from keras_hypernets.static.kernel_bank import KernelBank
 from keras_hypernets.static.kernel_generator import KernelGenerator
@@ -23,7 +25,9 @@ __all__ = [
     "GatedCell",
     "GatedRNN",
     "HyperCell",
+    "HyperConv1D",
     "HyperConv2D",
+    "HyperConv3D",
     "HyperDense",
     "HyperGRU",
     "HyperGRUCell",

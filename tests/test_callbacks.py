@@ -127,7 +127,7 @@ class Monitor(tf.test.TestCase):
         monitor = self.fit(model, data, figures=False)
         self.assertEqual([*monitor.spreads][0], "kernels/group_1_block_1_conv_1")
         self.assertLen(monitor.spreads, 6)
-        kernel = model.get_layer("kernels").kernels["group_3_block_1_conv_2"]
+        kernel = model.get_layer("kernels").generated_weights()["group_3_block_1_conv_2"]
         self.check_weights("kernels/group_3_block_1_conv_2", kernel.numpy())
         self.assertLen(read_events(self.folder), 12)
 

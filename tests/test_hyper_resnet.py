@@ -52,7 +52,7 @@ class HyperResNet(tf.test.TestCase):
             hyper = hyper_resnet(16, 2, True, **options)
             plain = hyper_resnet(16, 2, False, **options)
             randomize(hyper)
-            kernels = hyper.get_layer("kernels").kernels
+            kernels = hyper.get_layer("kernels").generated_weights()
             self.assertLen(kernels, 12)
             for layer in plain.layers:
                 weights = hyper.get_layer(layer.name).get_weights()
@@ -90,7 +90,7 @@ class HyperResNet(tf.test.TestCase):
                 10, 1, hyper, (8, 8, 3), kernel_regularizer=keras.regularizers.L2(1)
             )
             model(np.zeros((1, 8, 8, 3)))
-            kernels = model.get_layer("kernels").kernels.values() if hyper else []
+            kernels = model.get_layer("kernels").generated_weights().values() if hyper else []
             kernels = [*kernels, *(w for w in model.weights if w.name == "kernel")]
             self.assertLen(kernels, 6 + 1 + 2 + 1)
             expected = sum(np.sum(np.square(kernel)) for kernel in kernels)

@@ -59,7 +59,7 @@ class Bank(tf.test.TestCase):
         for ours, other in zip(*gradients, strict=True):
             self.assertAllClose(ours, other, 1e-4, 1e-3)
         for layer in layers.layers:
-            self.assertAllClose(bank.kernels[layer.name], layer.kernel, 1e-6, 1e-6)
+            self.assertAllClose(bank.generated_weights()[layer.name], layer.kernel, 1e-6, 1e-6)
 
     def test_generates_all_tiles_in_one_call(self):
         model = banked()
@@ -76,7 +76,7 @@ class Bank(tf.test.TestCase):
             keras.utils.set_random_seed(seed)
             bank = KernelBank(KernelGenerator((3, 3, 4, 4), 16), SHAPES)
             bank.build(None)
-            for name, kernel in bank.kernels.items():
+            for name, kernel in bank.generated_weights().items():
                 found[name].append(np.var(kernel))
         for name, (height, width, inputs, _) in SHAPES.items():
             self.assertAllClose(np.mean(found[name]), 2 / (height * width * inputs), 0.1, 0)
@@ -116,7 +116,7 @@ class Bank(tf.test.TestCase):
             loss = model.train_on_batch(self.x, np.ones(model.compute_output_shape(self.x.shape)))
             self.assertTrue(np.isfinite(loss))
             (penalty,) = model.losses
-            kernels = model.get_layer("bank").kernels.values()
+            kernels = model.get_layer("bank").generated_weights().values()
             expected = sum(0.01 * np.sum(np.square(ops.cast(k, "float32"))) for k in kernels)
             self.assertAllClose(penalty, expected, 1e-2)
             self.assertEqual(penalty.dtype, tf.float32)
@@ -133,8 +133,8 @@ class Bank(tf.test.TestCase):
             (lambda: KernelBank(generator, {}), "from at least one name to a shape"),
             (lambda: KernelBank(generator, [(3, 3, 4, 4)]), "must be a dictionary"),
             (lambda: KernelBank(generator, {1: (3, 3, 4, 4)}), "must be a dictionary"),
-            (lambda: KernelBank(generator, {"a": (4,)}), "`kernel_shapes` must be \\(height"),
-            (lambda: KernelBank(generator, {"a": 3}), "`kernel_shapes` must be \\(height"),
+            (lambda: KernelBank(generator, {"a": (4,)}), "`kernel_shapes` must be \\(\\*window"),
+            (lambda: KernelBank(generator, {"a": 3}), "`kernel_shapes` must be \\(\\*window"),
             (lambda: KernelBank(generator, {"a": (3, 3, 0, 4)}), "must be a positive integer"),
             (lambda: KernelBank(generator, {"odd": (3, 3, 4, 6)}), "kernel of odd must consist"),
             (lambda: KernelBank(generator, SHAPES, dtype="float64"), "must have the dtype"),
@@ -165,4 +165,4 @@ class Bank(tf.test.TestCase):
         with self.assertRaisesRegex(AttributeError, "kernel of one is an input"):
             model.get_layer("one").kernel  # noqa: B018
         with self.assertRaisesRegex(AttributeError, "no kernels before it is built"):
-            KernelBank(generator, SHAPES).kernels  # noqa: B018
+            KernelBank(generator, SHAPES).generated_weights()  # noqa: B018

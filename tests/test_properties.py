@@ -303,8 +303,8 @@ def test_kernel_bank(data):
     bank.build((None, 1))
     randomize(bank, data.draw(st.integers(0, 99)), 0.7)
     weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in bank.weights}
-    first, copied = 0, copy_of(bank, (None, 1)).kernels
-    for (name, kernel), (rows, columns) in zip(bank.kernels.items(), grids, strict=True):
+    first, copied = 0, copy_of(bank, (None, 1)).generated_weights()
+    for (name, kernel), (rows, columns) in zip(bank.generated_weights().items(), grids, strict=True):
         embedding = weights["embedding"][first : first + rows * columns]
         assert_close(kernel, reference_kernel(weights, tile, embedding, shapes[name]))
         np.testing.assert_array_equal(copied[name], kernel)

@@ -81,7 +81,7 @@ class Generator(tf.test.TestCase):
 
     def test_bad_arguments(self):
         for make, message in (
-            (lambda: KernelGenerator((3, 3, 4)), "`tile_shape` must be .*Received: tile_shape=\\("),
+            (lambda: KernelGenerator((3,)), "`tile_shape` must be .*Received: tile_shape=\\("),
             (lambda: KernelGenerator(5), "`tile_shape` must be"),
             (lambda: KernelGenerator((3, 3, 0, 4)), "`tile_shape` must be a positive integer"),
             (lambda: KernelGenerator((3, 4), embedding_dim=0), "`embedding_dim` must be a pos"),
@@ -226,7 +226,7 @@ class Layers(tf.test.TestCase):
             (lambda: HyperConv2D(8, 3, generator, dtype="float64"), x, "must have the dtype"),
             (lambda: HyperConv2D(8, 3, generator, 4), x, "must be None with .* embedding_dim=4, h"),
             (lambda: HyperDense(8, generator, hidden_units=4), x, "must be .* hidden_units=4, g"),
-            (lambda: HyperConv2D(8, (3, 3, 3)), x, "`kernel_size` must be one or two integers"),
+            (lambda: HyperConv2D(8, (3, 3, 3)), x, "`kernel_size` must be one or 2 integers"),
             (lambda: HyperConv2D(8, 3, padding="full"), x, "`padding` must be one of"),
             (lambda: HyperConv2D(8, 3, groups=3), x, "`filters` must be a multiple of `groups`"),
             (lambda: HyperConv2D(9, 3, groups=3), x, "channels of the input must be a multiple"),

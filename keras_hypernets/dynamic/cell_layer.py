@@ -3,7 +3,7 @@
 import keras
 
 from keras_hypernets.dynamic.gated_rnn import GatedRNN
-from keras_hypernets.dynamic.signatures import arguments_of, signature_of
+from keras_hypernets.signatures import arguments_of, signature_of
 from keras_hypernets.validation import rate
 
 

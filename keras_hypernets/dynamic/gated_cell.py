@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_hypernets.dynamic.signatures import arguments_of, signature_of
 from keras_hypernets.dynamic.weights_of_tail import WeightsOfTail
 from keras_hypernets.initializers import per_gate
+from keras_hypernets.signatures import FullSignature
 from keras_hypernets.validation import (
     boolean,
     keras_object,
@@ -16,7 +16,7 @@ from keras_hypernets.validation import (
 )
 
 
-class GatedCell(keras.Layer):
+class GatedCell(FullSignature, keras.Layer):
     r"""Base class of recurrent cells: a table of linear maps and a pure function `tail`.
 
     One step of any gated recurrent network is
@@ -113,10 +113,6 @@ class GatedCell(keras.Layer):
     state_names = ("h",)
     float32_states = ()
     bias = None
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        cls.__signature__ = signature_of(arguments_of(cls).values())
 
     def __init__(
         self,

@@ -1,32 +1,33 @@
-"""From a model with generated kernels to a plain Keras model."""
+"""From a model with generated weights to a plain Keras model."""
 
+import inspect
 import tempfile
 
 import keras
 import numpy as np
 
-from keras_hypernets.static.hyper_conv2d import HyperConv2D
-from keras_hypernets.static.hyper_dense import HyperDense
-from keras_hypernets.static.kernel_bank import KernelBank
-
-PLAIN = {HyperConv2D: keras.layers.Conv2D, HyperDense: keras.layers.Dense}
-GENERATION_OPTIONS = ("generator", "embedding_dim", "hidden_units")
-
 
 def bake(model: keras.Model) -> keras.Model:
-    """Returns a copy of a model in which generated kernels are ordinary weights.
+    """Returns a copy of a model in which generated weights are ordinary weights.
 
-    Every `HyperConv2D` becomes a `keras.layers.Conv2D` and every `HyperDense` a
-    `keras.layers.Dense` of the same name and options, with the generated kernel as a weight;
-    `KernelBank`s are gone. The outputs are the same, and come sooner for small batches, since no
-    kernels are written; the copy loads where keras_hypernets is not installed; quantisation and
-    other tools for Keras' own layers apply. It has as many weights as the network without
+    Every layer with a method `plain_layer` is replaced by what that returns: `HyperConv2D` by a
+    `keras.layers.Conv2D`, `HyperDense` by a `keras.layers.Dense`, with the generated kernel as a
+    weight; a `KernelBank` by nothing. The outputs are the same. They come sooner for small batches,
+    since no kernels are generated; the copy loads where keras_hypernets is not installed; tools for
+    Keras' own layers apply, such as quantisation. It has as many weights as the network without
     generators, and training changes these.
 
-    Every other layer is copied with its weights. Recurrent layers, such as `HyperLSTM`, remain what
-    they are: their weights change at each time step and cannot be baked. Models in the model and
-    `TimeDistributed` are looked into, other wrappers and layers of your own are not. The copy
-    shares no variables with the model and is not compiled.
+    Your own layer is baked if it has
+
+    - `plain_layer(**weights)`: returns a built layer that computes the same. Its parameters are
+      those arguments of the layer's `call` that are generated weights. Or returns `None`: then the
+      baked model has the values of `generated_weights()` in place of the layer's outputs.
+    - `generated_weights()`: a dictionary of what the layer generates.
+
+    Every other layer is copied with its weights. Recurrent layers, such as `HyperLSTM`, stay what
+    they are, since their weights change at each time step. Models in the model and
+    `TimeDistributed` are looked into, other wrappers are not. The copy shares no variables with the
+    model and is not compiled.
 
     Args:
         model: a built functional or Sequential model; so must be the models in it.
@@ -70,11 +71,12 @@ def _checked(model):
 
 
 class _Copies:
-    """Copies of layers, one of each, and the kernels that banks give them."""
+    """Copies of layers, one of each."""
 
     def __init__(self):
-        self.copies, self.originals, self.kernels = {}, {}, {}
-        self.banked = []  # kernels with the regularizers of their banks
+        self.copies, self.originals = {}, {}
+        self.plain = {}  # of each layer that generates weights, with the weights it was given
+        self.regularizers = []  # generated weights, each with the regularizer of its layer
 
     def of(self, layer):
         """The copy of a layer, a model or an operation, with weights yet to be set."""
@@ -86,15 +88,13 @@ class _Copies:
     def _make(self, layer):
         if isinstance(layer, keras.Model):
             return self._make_model(_checked(layer))
-        if isinstance(layer, KernelBank):
-            return layer
+        if hasattr(layer, "plain_layer"):
+            return self._plain(layer, {})
         config = layer.get_config()
         if isinstance(layer, keras.layers.TimeDistributed):
             del config["layer"]
             return type(layer)(self.of(layer.layer), **config)
-        if type(layer) in PLAIN:
-            config = {key: config[key] for key in config if key not in GENERATION_OPTIONS}
-        return PLAIN.get(type(layer), type(layer)).from_config(config)
+        return type(layer).from_config(config)
 
     def _make_model(self, model):
         if isinstance(model, keras.Sequential):
@@ -103,52 +103,84 @@ class _Copies:
             return keras.Sequential([start, *map(self.of, model.layers)], name=model.name)
         # The same graph in a model of its own, since a clone of a compiled model is compiled.
         graph = keras.Model(model.input, model.output, name=model.name)
-        return keras.models.clone_model(graph, clone_function=self.of, call_function=self._call)
+        return keras.models.clone_model(
+            graph, clone_function=self._of_node, call_function=self._call
+        )
+
+    def _of_node(self, layer):
+        # What becomes of a layer that generates weights is known when it is called.
+        return layer if hasattr(layer, "plain_layer") else self.of(layer)
 
     def _call(self, copy, *args, **kwargs):
-        layer = self.originals[copy]
-        if isinstance(layer, KernelBank):
-            # Values in place of symbols leave the bank out of the new graph.
-            kernels = layer.kernels
-            self.banked += [(kernel, layer.kernel_regularizer) for kernel in kernels.values()]
-            return kernels
-        if not any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten((args, kwargs))):
+        layer = self.originals.get(copy, copy)
+        generates = hasattr(layer, "plain_layer")
+        symbolic = any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten((args, kwargs)))
+        if not generates and not symbolic:
             return layer(*args, **kwargs)  # what is done to a kernel between bank and layer
-        if type(layer) in PLAIN:
-            return self._call_plain(copy, *args, **kwargs)
-        return copy(*args, **kwargs)
+        if not generates:
+            return copy(*args, **kwargs)
+        arguments = inspect.signature(layer.call).bind(*args, **kwargs).arguments
+        given = {
+            name: arguments.pop(name)
+            for name in inspect.signature(layer.plain_layer).parameters
+            if arguments.get(name) is not None
+        }
+        plain = self._plain(layer, given)
+        if plain is not None:
+            return plain(**arguments)
+        # Values in place of symbols leave the layer out of the new graph.
+        weights = layer.generated_weights()
+        regularizer = getattr(layer, "kernel_regularizer", None)
+        self.regularizers += [(weight, regularizer) for weight in weights.values()]
+        return weights
 
-    def _call_plain(self, copy, inputs, kernel=None):
-        if isinstance(kernel, keras.KerasTensor):
-            raise ValueError(
-                "`model` must give its layers kernels that depend on no input, from a KernelBank "
-                f"in the same graph. Received: {kernel!r} as the kernel of {copy.name}"
-            )
-        regularizers = [regularizer for made, regularizer in self.banked if made is kernel]
-        if any(regularizers) and not copy.built:
-            config = keras.regularizers.serialize(regularizers[0])
-            copy.kernel_regularizer = keras.regularizers.deserialize(config)
-        kernel = None if kernel is None else keras.ops.convert_to_numpy(kernel)
-        if not np.array_equal(self.kernels.setdefault(copy, kernel), kernel):
+    def _plain(self, layer, given):
+        """The plain layer that takes the place of one which generates weights or is given them."""
+        for name, weight in given.items():
+            if isinstance(weight, keras.KerasTensor):
+                raise ValueError(
+                    "`model` must give its layers weights that depend on no input, from a "
+                    f"KernelBank in the same graph. Received: {weight!r} as the {name} of "
+                    f"{layer.name}"
+                )
+        values = {name: keras.ops.convert_to_numpy(weight) for name, weight in given.items()}
+        if layer not in self.plain:
+            plain = layer.plain_layer(**values)
+            if plain is not None:
+                plain.trainable = layer.trainable
+                self._regularize(plain, given)
+            self.plain[layer] = plain, values
+        plain, before = self.plain[layer]
+        same = before.keys() == values.keys()
+        if not same or not all(np.array_equal(before[name], values[name]) for name in values):
             raise ValueError(
                 "`model` must give a layer the same kernel in every call. "
-                f"Received: different kernels for {copy.name}"
+                f"Received: different kernels for {layer.name}"
             )
-        return copy(inputs)
+        return plain
+
+    def _regularize(self, plain, given):
+        """Gives given weights the regularizer of the layer that generates them."""
+        for name, weight in given.items():
+            for made, regularizer in self.regularizers:
+                if made is weight and regularizer is not None:
+                    config = keras.regularizers.serialize(regularizer)
+                    regularizer = keras.regularizers.deserialize(config)
+                    setattr(plain, f"{name}_regularizer", regularizer)
+                    getattr(plain, name).regularizer = regularizer
 
     def set_state(self):
         # Backwards: models before what is in them, to which they hand `trainable` down.
         for layer, copy in reversed(self.copies.items()):
-            if not isinstance(layer, keras.Layer) or copy is layer or not copy.built:
+            if not isinstance(layer, keras.Layer) or not copy.built or layer in self.plain:
                 continue
             if copy.trainable != layer.trainable:
                 copy.trainable = layer.trainable
-            if type(layer) in PLAIN:
-                given = self.kernels.get(copy)
-                kernel = layer.kernel if given is None else given
-                copy.set_weights([kernel] if layer.bias is None else [kernel, layer.bias])
-            elif not isinstance(layer, (keras.Model, keras.layers.TimeDistributed)):
+            if not isinstance(layer, (keras.Model, keras.layers.TimeDistributed)):
                 _set_state(layer, copy)
+        for layer, (plain, _) in self.plain.items():
+            if plain is not None and plain.trainable != layer.trainable:
+                plain.trainable = layer.trainable
 
 
 def _set_state(layer, copy):

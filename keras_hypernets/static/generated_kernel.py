@@ -2,39 +2,56 @@
 
 import keras
 
+from keras_hypernets.signatures import FullSignature
 from keras_hypernets.static.kernel_generator import (
     KernelGenerator,
     check_generator,
     serialize_generator,
     with_generator,
 )
+from keras_hypernets.static.tile_embeddings import TileEmbeddings, spread_of_kernel
 from keras_hypernets.validation import boolean, keras_object, positive_integer
 
 EMBEDDING_DIM = 16  # of a layer's own generator, unless it is given
+GENERATION_OPTIONS = (
+    "generator",
+    "embedding_dim",
+    "hidden_units",
+    "embedding_initializer",
+    "embedding_regularizer",
+    "embedding_constraint",
+)
 
 
-class GeneratedKernelLayer(keras.Layer):
-    """Base of the layers whose kernel comes from a `KernelGenerator`.
+class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
+    """Base class of the layers whose kernel a `KernelGenerator` generates.
 
     A kernel is cut into tiles along its two channel axes, row-major: `(input tiles, output tiles)`
     (eq. 3 of the paper). Each tile has its own row of `embedding`. Without a shared generator the
     layer makes its own, whose tile is the whole kernel. A layer that is called with a `kernel`,
-    from a `KernelBank`, makes nothing but its bias.
+    from a `KernelBank`, has no weight but its bias.
 
-    A generator shared by several layers stays shared through `.keras` files; `clone_model`,
-    `from_config` and a bare JSON config give each layer a copy of its own. It is a part of each of
-    its layers, so that freezing one layer freezes it for all. To train embeddings alone, give a
+    A generator shared by several layers stays shared in `.keras` files. `clone_model`,
+    `from_config` and a bare JSON config give each layer its own copy. The generator is part of each
+    of its layers: freezing one layer freezes it for all. To train embeddings alone, pass a
     generator with `trainable=False`.
+
+    A subclass sets `plain_class`, the Keras layer that it becomes when it is baked.
 
     Args:
         generator: `KernelGenerator` to share, or `None` (default).
-        embedding_dim, hidden_units: of the layer's own generator, 16 and as `embedding_dim` if they
-            are `None` (default). They must be with another generator, or a given kernel.
+        embedding_dim: size of the embedding of the layer's own generator. Default `None`: 16.
+        hidden_units: of the layer's own generator. Default `None`: as `embedding_dim`. Both must be
+            `None` with a shared generator or a given kernel.
         activation, use_bias, bias_initializer, bias_regularizer, bias_constraint: as in Keras.
+        embedding_initializer, embedding_regularizer, embedding_constraint: of `embedding`, see
+            `TileEmbeddings`. Default `None`.
         kernel_regularizer: applied to the generated kernel, once however often the layer is called,
             unless its embedding is frozen. Default `None`.
         **kwargs: those of `keras.Layer`.
     """
+
+    plain_class = None
 
     def __init__(
         self,
@@ -46,13 +63,13 @@ class GeneratedKernelLayer(keras.Layer):
         bias_initializer="zeros",
         bias_regularizer=None,
         bias_constraint=None,
-        kernel_regularizer=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         if generator is not None:
             check_generator(generator, self.dtype_policy)
         self.shares_generator = generator is not None
+        self.takes_kernel = False
         self.generator = generator
         if embedding_dim is not None:
             embedding_dim = positive_integer("embedding_dim", embedding_dim)
@@ -71,7 +88,6 @@ class GeneratedKernelLayer(keras.Layer):
         self.bias_initializer = keras_object("bias_initializer", bias_initializer)
         self.bias_regularizer = keras_object("bias_regularizer", bias_regularizer)
         self.bias_constraint = keras_object("bias_constraint", bias_constraint)
-        self.kernel_regularizer = keras_object("kernel_regularizer", kernel_regularizer)
 
     def build_kernel(self, kernel_shape, given_shape):
         """Makes the embedding of a kernel `(*window, in, out)`, and a generator if needed.
@@ -90,12 +106,12 @@ class GeneratedKernelLayer(keras.Layer):
         self.takes_kernel = given_shape is not None
         if self.takes_kernel:
             self.check_given_kernel(given_shape)
-            unused = ("generator", "embedding_dim", "hidden_units", "kernel_regularizer")
-            given = {name: getattr(self, name) for name in unused}
-            if any(value is not None for value in given.values()):
+            names = (*GENERATION_OPTIONS, "kernel_regularizer")
+            given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+            if given:
                 raise ValueError(
-                    f"{', '.join(f'`{name}`' for name in unused)} of {self.name} must be None, "
-                    "since they are those of the KernelBank that gives it a kernel. Received: "
+                    f"{', '.join(f'`{name}`' for name in given)} of {self.name} must be None with "
+                    "a given `kernel`, whose KernelBank has its own. Received: "
                     + ", ".join(f"{name}={value!r}" for name, value in given.items())
                 )
             return
@@ -107,9 +123,7 @@ class GeneratedKernelLayer(keras.Layer):
                 dtype=self.dtype_policy,
                 trainable=self.trainable,
             )
-        self.embedding = self.generator.add_embedding(
-            self, [self.kernel_shape], self.kernel_regularizer
-        )
+        self.embedding = self.add_embedding(self.generator, [self.kernel_shape])
 
     def check_given_kernel(self, shape):
         """Raises a ValueError unless a call has a kernel if and only if the first one had."""
@@ -144,6 +158,31 @@ class GeneratedKernelLayer(keras.Layer):
             raise AttributeError(f"The kernel of {self.name} is an input of its call.")
         return self.generator.kernels(self.embedding, [self.kernel_shape])[0]
 
+    def generated_weights(self):
+        """Returns `{"kernel": kernel}`, or nothing if the layer is given its kernel."""
+        return {} if self.takes_kernel else {"kernel": self.kernel}
+
+    def plain_layer(self, kernel=None):
+        """Returns a built Keras layer that computes the same, with the kernel as a weight.
+
+        Args:
+            kernel: the kernel of the layer's calls, if it is given one there.
+        """
+        config = self.get_config()
+        config = {name: config[name] for name in config if name not in GENERATION_OPTIONS}
+        plain = self.plain_class.from_config(config)
+        shape = [None] * (self.input_spec.ndim or self.input_spec.min_ndim)
+        for axis, size in self.input_spec.axes.items():
+            shape[axis] = size
+        plain.build(tuple(shape))
+        kernel = self.kernel if kernel is None else kernel
+        plain.set_weights([kernel] if self.bias is None else [kernel, self.bias])
+        return plain
+
+    def healthy_spreads(self):
+        """Returns the range of the kernel's spread in good training, for the callback."""
+        return {} if self.takes_kernel else {"kernel": spread_of_kernel(self.kernel_shape)}
+
     def kernel_of(self, given):
         """The kernel of a call, generated or given."""
         self.check_given_kernel(None if given is None else given.shape)
@@ -165,7 +204,6 @@ class GeneratedKernelLayer(keras.Layer):
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
             "bias_constraint": keras.constraints.serialize(self.bias_constraint),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
 
     @classmethod

@@ -21,6 +21,8 @@ class HyperDense(GeneratedKernelLayer):
         activation: activation of the output. Default `None`.
         use_bias: whether there is a bias, an ordinary weight. Default `True`.
         bias_initializer, bias_regularizer, bias_constraint: of the bias.
+        embedding_initializer, embedding_regularizer, embedding_constraint: of the embeddings.
+            Default `None`: initial values with which the kernel has the variance of He's.
         kernel_regularizer: applied to the generated kernel. Default `None`.
         **kwargs: those of `keras.Layer`.
 
@@ -45,31 +47,11 @@ class HyperDense(GeneratedKernelLayer):
         [Ha et al., 2016](https://arxiv.org/abs/1609.09106), section 3.1.
     """
 
-    def __init__(
-        self,
-        units,
-        generator=None,
-        embedding_dim=None,
-        hidden_units=None,
-        activation=None,
-        use_bias=True,
-        bias_initializer="zeros",
-        bias_regularizer=None,
-        bias_constraint=None,
-        kernel_regularizer=None,
-        **kwargs,
-    ):
+    plain_class = keras.layers.Dense
+
+    def __init__(self, units, generator=None, embedding_dim=None, hidden_units=None, **kwargs):
         super().__init__(
-            generator=generator,
-            embedding_dim=embedding_dim,
-            hidden_units=hidden_units,
-            activation=activation,
-            use_bias=use_bias,
-            bias_initializer=bias_initializer,
-            bias_regularizer=bias_regularizer,
-            bias_constraint=bias_constraint,
-            kernel_regularizer=kernel_regularizer,
-            **kwargs,
+            generator=generator, embedding_dim=embedding_dim, hidden_units=hidden_units, **kwargs
         )
         self.units = positive_integer("units", units)
         self.supports_masking = True

@@ -2,29 +2,32 @@
 
 import keras
 
+from keras_hypernets.signatures import FullSignature
 from keras_hypernets.static.kernel_generator import (
     check_generator,
     kernel_shape,
     serialize_generator,
     with_generator,
 )
-from keras_hypernets.validation import keras_object
+from keras_hypernets.static.tile_embeddings import TileEmbeddings, spread_of_kernel
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
-class KernelBank(keras.Layer):
-    """Writes the kernels of many layers at once.
+class KernelBank(FullSignature, TileEmbeddings, keras.Layer):
+    """Generates the kernels of many layers in one product.
 
-    Layers that share a generator as `generator` call it one after the other. A bank calls it once,
-    for the embeddings of all tiles of all kernels (eq. 2 of the paper), and the layers take their
-    kernels in the call. It is one layer of the model, so that what its kernels share stays shared
-    wherever the model goes, through `clone_model` and `from_config` too.
+    Layers with the same `generator` call it one after the other. A bank calls it once, for the
+    embeddings of all tiles of all kernels (eq. 2 of the paper), and the layers take their kernels
+    in the call. Since the bank is one layer of the model, its kernels keep sharing a generator
+    after `clone_model` and `from_config` too.
 
     Args:
         generator: `KernelGenerator` whose tiles the kernels consist of.
         kernel_shapes: dictionary from a name to the shape of its kernel, `(*window, in, out)`.
         kernel_regularizer: applied to each generated kernel, once however often it is used. Default
             `None`.
+        embedding_initializer, embedding_regularizer, embedding_constraint: of the embeddings.
+            Default `None`: initial values with which kernels have the variance of He's.
         **kwargs: those of `keras.Layer`.
 
     Call arguments:
@@ -32,7 +35,7 @@ class KernelBank(keras.Layer):
             functional models of Keras need it as a place to begin.
 
     Returns:
-        A dictionary from names to kernels. `bank.kernels` is the same without a call.
+        A dictionary from names to kernels, as `bank.generated_weights()`.
 
     Raises:
         ValueError: if a kernel is not made of whole tiles, or for an argument of another kind.
@@ -51,7 +54,7 @@ class KernelBank(keras.Layer):
         [Ha et al., 2016](https://arxiv.org/abs/1609.09106), section 3.1.
     """
 
-    def __init__(self, generator, kernel_shapes, kernel_regularizer=None, **kwargs):
+    def __init__(self, generator, kernel_shapes, **kwargs):
         super().__init__(**kwargs)
         check_generator(generator, self.dtype_policy)
         names = list(kernel_shapes) if isinstance(kernel_shapes, dict) else []
@@ -66,23 +69,27 @@ class KernelBank(keras.Layer):
         }
         for name, shape in self.kernel_shapes.items():
             generator.count_tiles(shape, name)
-        self.kernel_regularizer = keras_object("kernel_regularizer", kernel_regularizer)
 
     def build(self, input_shape):
-        self.embedding = self.generator.add_embedding(
-            self, list(self.kernel_shapes.values()), self.kernel_regularizer
-        )
+        self.embedding = self.add_embedding(self.generator, list(self.kernel_shapes.values()))
 
-    @property
-    def kernels(self):
-        """Dictionary from names to generated kernels."""
+    def generated_weights(self):
+        """Returns a dictionary from names to generated kernels."""
         if not self.built:
             raise AttributeError(f"{self.name} has no kernels before it is built.")
         kernels = self.generator.kernels(self.embedding, list(self.kernel_shapes.values()))
         return dict(zip(self.kernel_shapes, kernels, strict=True))
 
     def call(self, inputs):
-        return self.kernels
+        return self.generated_weights()
+
+    def plain_layer(self):
+        """Returns `None`: a baked model has the kernels in the layers that take them."""
+        return None
+
+    def healthy_spreads(self):
+        """Returns the range of each kernel's spread in good training, for the callback."""
+        return {name: spread_of_kernel(shape) for name, shape in self.kernel_shapes.items()}
 
     def compute_output_shape(self, input_shape):
         return dict(self.kernel_shapes)
@@ -92,7 +99,6 @@ class KernelBank(keras.Layer):
             **super().get_config(),
             "generator": serialize_generator(self.generator),
             "kernel_shapes": self.kernel_shapes,
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
 
     @classmethod

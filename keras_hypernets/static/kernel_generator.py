@@ -1,4 +1,4 @@
-"""The hypernetwork of the static half: from an embedding to one tile of a kernel."""
+"""KernelGenerator: the hypernetwork of the static half, from an embedding to a kernel tile."""
 
 import itertools
 import math
@@ -6,7 +6,7 @@ import math
 import keras
 from keras import ops
 
-from keras_hypernets.validation import one_of, positive_integer
+from keras_hypernets.validation import one_of, positive_integer, seed_integer
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -21,23 +21,25 @@ class KernelGenerator(keras.Layer):
     W_i belongs to the input channel, W_out is shared by all. K_i, the part of the tile that reads
     input channel i, has the tile's window and output channels.
 
-    One generator can serve many layers: give it to each as `generator`, or to a `KernelBank`, which
-    writes the kernels of all in one product. Kernels are then assembled from tiles along the
-    channels, each tile with an embedding of its own.
+    One generator can serve many layers: pass it to each as `generator`, or to a `KernelBank`, which
+    generates the kernels of all in one product. A kernel is assembled from tiles along its
+    channels, and each tile has its own embedding. The layers own the embeddings.
 
-    Initial values make a generated kernel start with the variance of He's initialisation, whatever
-    the number of tiles (hyperfan-in, [Chang et al., 2020](https://arxiv.org/abs/2312.08399)):
+    A generated kernel starts with the variance of He's initialisation, whatever the number of tiles
+    (hyperfan-in, [Chang et al., 2020](https://arxiv.org/abs/2312.08399)):
     z ~ N(0, 1 / input tiles), W_i ~ N(0, 1 / embedding_dim), W_out ~ N(0, 2 / (fan-in of the tile
     * hidden_units)), biases 0.
 
     Args:
-        tile_shape: `(height, width, in, out)` for convolutions, `(in, out)` for dense layers.
+        tile_shape: `(*window, in, out)`, such as `(height, width, in, out)` for 2D convolutions and
+            `(in, out)` for dense layers.
         embedding_dim: positive integer, size of z. Default 16.
         hidden_units: positive integer, size of a_i. Default `None`: as `embedding_dim`.
         initializer: `"hyperfan_in"` (default), `"hyperfan_out"` for the variance 2 / fan-out, or
             `"notebook"` for the values of the author's MNIST notebook: z ~ truncated N(0.01, 1),
             both stages truncated N(0, 0.01^2), with which generated kernels start 200 times too
             small.
+        seed: integer seed of the initial values. Default `None`: random.
 
     Call arguments:
         embeddings: `(tiles, embedding_dim)`.
@@ -64,6 +66,7 @@ class KernelGenerator(keras.Layer):
         embedding_dim=16,
         hidden_units=None,
         initializer="hyperfan_in",
+        seed=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -75,20 +78,24 @@ class KernelGenerator(keras.Layer):
         self.initializer = one_of(
             "initializer", initializer, ("hyperfan_in", "hyperfan_out", "notebook")
         )
+        self.seed = None if seed is None else seed_integer("seed", seed)
         self.input_spec = keras.InputSpec(ndim=2, axes={-1: self.embedding_dim})
 
     def build(self, input_shape=None):
         *window, inputs, outputs = self.tile_shape
         hidden = self.hidden_units or self.embedding_dim
         positions = math.prod(window)
-        normal = keras.initializers.RandomNormal
+        seeds = (None, None) if self.seed is None else (self.seed, self.seed + 1)
         if self.initializer == "notebook":
-            first = second = keras.initializers.TruncatedNormal(stddev=0.01)
-            second = second.clone()
+            normal, deviations = keras.initializers.TruncatedNormal, (0.01, 0.01)
         else:
             fan = positions * (inputs if self.initializer == "hyperfan_in" else outputs)
-            first = normal(stddev=math.sqrt(1 / self.embedding_dim))
-            second = normal(stddev=math.sqrt(2 / (fan * hidden)))
+            normal = keras.initializers.RandomNormal
+            deviations = (math.sqrt(1 / self.embedding_dim), math.sqrt(2 / (fan * hidden)))
+        first, second = (
+            normal(stddev=deviation, seed=seed)
+            for deviation, seed in zip(deviations, seeds, strict=True)
+        )
         self.projection_kernel = self.add_weight(
             name="projection_kernel", shape=(self.embedding_dim, inputs, hidden), initializer=first
         )
@@ -126,38 +133,8 @@ class KernelGenerator(keras.Layer):
             )
         return inputs // tile_in, outputs // tile_out
 
-    def add_embedding(self, layer, kernel_shapes, kernel_regularizer=None):
-        """Adds to a layer the weight `embedding`: a row for every tile of its kernels, in order.
-
-        Args:
-            layer: the layer that the kernels are for.
-            kernel_shapes: list of shapes `(*window, in, out)`.
-            kernel_regularizer: applied to each of the generated kernels, or `None`.
-        """
-        if not self.built:
-            self.build()
-        grids = [self.count_tiles(shape, layer.name) for shape in kernel_shapes]
-
-        def initial(shape, dtype=None):
-            parts = [
-                self._embedding_initializer(*grid)((math.prod(grid), shape[-1]), dtype)
-                for grid in grids
-            ]
-            return ops.concatenate(parts)
-
-        def penalty(embedding):
-            # Losses are summed in the variables' dtype, which is wider under mixed precision.
-            kernels = self.kernels(embedding, kernel_shapes)
-            return sum(kernel_regularizer(ops.cast(k, layer.variable_dtype)) for k in kernels)
-
-        return layer.add_weight(
-            name="embedding",
-            shape=(sum(map(math.prod, grids)), self.embedding_dim),
-            initializer=initial,
-            regularizer=kernel_regularizer and penalty,
-        )
-
-    def _embedding_initializer(self, input_tiles, output_tiles):
+    def embedding_initializer(self, input_tiles, output_tiles):
+        """Returns the initializer of the embeddings of a kernel of so many tiles (see above)."""
         if self.initializer == "notebook":
             return keras.initializers.TruncatedNormal(mean=0.01, stddev=1.0)
         tiles = input_tiles if self.initializer == "hyperfan_in" else output_tiles
@@ -190,6 +167,7 @@ class KernelGenerator(keras.Layer):
             "embedding_dim": self.embedding_dim,
             "hidden_units": self.hidden_units,
             "initializer": self.initializer,
+            "seed": self.seed,
         }
 
 
@@ -197,12 +175,13 @@ def kernel_shape(name, shape):
     """Returns the shape of a kernel or tile as a tuple of integers.
 
     Raises:
-        ValueError: unless it is `(height, width, in, out)` or `(in, out)`.
+        ValueError: unless it is `(*window, in, out)`.
     """
     sizes = tuple(shape) if isinstance(shape, (tuple, list)) else ()
-    if len(sizes) not in (2, 4):
+    if len(sizes) < 2:
         raise ValueError(
-            f"`{name}` must be (height, width, in, out) or (in, out). Received: {name}={shape!r}"
+            f"`{name}` must be (*window, in, out), such as (height, width, in, out). "
+            f"Received: {name}={shape!r}"
         )
     return tuple(positive_integer(name, size) for size in sizes)
 

@@ -7,6 +7,14 @@ from collections.abc import Iterable
 import keras
 
 
+class FullSignature:
+    """A mixin of layers: `inspect.signature` of every subclass shows the arguments of its bases."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls.__signature__ = signature_of(arguments_of(cls).values())
+
+
 @functools.cache
 def arguments_of(cls: type) -> dict[str, inspect.Parameter]:
     """Returns the parameters of a layer's constructor by name: its own, then those of its bases.

@@ -1,0 +1,42 @@
+"""HyperConv1D: a 1D convolution whose kernel is generated."""
+
+import keras
+
+from keras_hypernets.static.hyper_conv import HyperConv
+
+
+@keras.saving.register_keras_serializable(package="keras_hypernets")
+class HyperConv1D(HyperConv):
+    """1D convolution with a generated kernel: see `HyperConv2D`.
+
+    Args:
+        filters: positive integer, channels of the output.
+        kernel_size: integer; that of the generator's tile.
+        generator: `KernelGenerator` with a tile `(size, in, out)` to share, or
+            `None` (default): the layer makes its own, whose tile is the whole kernel.
+        All other arguments: as in `HyperConv2D` and `keras.layers.Conv1D`.
+
+    Call arguments:
+        inputs: `(batch, steps, channels)`, or channels first with that `data_format`.
+        kernel: `(size, channels / groups, filters)` from a `KernelBank`.
+            Default `None`: the layer generates its own.
+
+    Returns:
+        `(batch, new_steps, filters)`, or channels first.
+
+    Raises:
+        ValueError: for an argument out of its range, or a kernel that is not made of whole tiles.
+
+    Example:
+
+    >>> layer = keras_hypernets.HyperConv1D(16, 3, embedding_dim=4)
+    >>> tuple(layer(keras.ops.ones((2, 10, 4))).shape)
+    (2, 8, 16)
+
+    Reference:
+        [Ha et al., 2016](https://arxiv.org/abs/1609.09106), section 3.1.
+    """
+
+    rank = 1
+    paddings = ("valid", "same", "causal")
+    plain_class = keras.layers.Conv1D
