@@ -2,18 +2,19 @@
 
     python benchmarks/generation.py               # sizes S and L, batch 1 and 64
 
-`generate` has the whole loop in one compiled function; beside it are the ways that one would write
-first: `model.predict` of the text so far's last character with the states in hand, and a
-`tf.function` of one step called from Python. "Products alone" is a loop, compiled by XLA as well,
-with the products of states and kernels and little else: what the machine allows. Printed are
-medians over the rounds, in which the variants take turns, after a first call that traces and
-compiles. Nothing else should run on the machine.
+`generate` has the whole loop in one compiled function; beside it are the same loop in a SavedModel,
+which XLA does not compile, and the ways that one would write first: `model.predict` of the text so
+far's last character with the states in hand, and a `tf.function` of one step called from Python.
+"Products alone" is a loop, compiled by XLA as well, with the products of states and kernels and
+little else: what the machine allows. Printed are medians over the rounds, in which the variants
+take turns, after a first call that traces and compiles. Nothing else should run on the machine.
 """
 
 import argparse
 import statistics
 import string
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,15 +29,15 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import outputs  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from keras_hypernets.dynamic.recurrence.products import (  # noqa: E402
-    by_source,
+from recurrent import CHARACTERS, SIZES  # noqa: E402
+
+from keras_hypernets import export, models  # noqa: E402
+from keras_hypernets.dynamic.recurrence.step import (  # noqa: E402
+    kernels_by_source,
     pre_activations,
     side_by_side,
 )
-from recurrent import CHARACTERS, SIZES  # noqa: E402
-
-from keras_hypernets import models  # noqa: E402
-from keras_hypernets.models import char_lm, sequences
+from keras_hypernets.models import char_lm, sequences  # noqa: E402
 
 VOCABULARY = string.printable[:CHARACTERS]
 
@@ -64,12 +65,20 @@ def writers(model, batch: int) -> dict[str, tuple[Callable[[int], object], int]]
             ids = sequences.sample(logits[:, 0], 1.0, 0, position).numpy()[:, None]
 
     prompts = [VOCABULARY[0]] * batch
+    with tempfile.TemporaryDirectory() as folder:
+        path = export.export_saved_model(model, Path(folder) / "model")
+        served = tf.saved_model.load(path).signatures["generate"]
+    drawing = {"temperature": 1.0, "seed": 0, "top_k": 0, "top_p": 1.0, "stop": ""}
+    drawing = {name: tf.constant(value) for name, value in drawing.items()}
+
+    def serve(length):
+        given = {"prompt": tf.constant(prompts), "length": tf.constant(length), **drawing}
+        return served(**given)["text"].numpy()
+
     return {
         "products alone": (products_loop(model, batch), 4096 if batch == 1 else 1024),
-        "generate": (
-            partial(char_lm.generate, model, prompts),
-            4096 if batch == 1 else 1024,
-        ),
+        "generate": (partial(char_lm.generate, model, prompts), 4096 if batch == 1 else 1024),
+        "SavedModel": (serve, 1024 if batch == 1 else 256),
         "tf.function of a step": (step_loop, 256),
         "predict": (predict_loop, 8),
     }
@@ -78,7 +87,7 @@ def writers(model, batch: int) -> dict[str, tuple[Callable[[int], object], int]]
 def products_loop(model, batch: int) -> Callable[[int], object]:
     """A loop that multiplies states with kernels as `generate` has to, and writes no text."""
     cell = next(layer.cell for layer in model.layers if isinstance(layer, keras.layers.RNN))
-    sources = {source: maps for source, maps in by_source(cell).items() if source != "x"}
+    sources = {source: maps for source, maps in kernels_by_source(cell).items() if source != "x"}
     kernels = {source: side_by_side(maps) for source, maps in sources.items()}
 
     def step(n, state):

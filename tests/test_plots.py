@@ -168,7 +168,9 @@ class PlotFilters(tf.test.TestCase):
             titles(figure),
             ["bank/narrow (3, 3, 4, 4)", "bank/wide (3, 3, 4, 8)", "own (1, 1, 8, 2)"],
         )
-        self.check_panel(figure.axes[1], keras.ops.convert_to_numpy(bank.generated_weights()["wide"]))
+        self.check_panel(
+            figure.axes[1], keras.ops.convert_to_numpy(bank.generated_weights()["wide"])
+        )
 
     def test_layers_of_layers_with_other_attributes(self):
         class Block(layers.Layer):

@@ -304,7 +304,9 @@ def test_kernel_bank(data):
     randomize(bank, data.draw(st.integers(0, 99)), 0.7)
     weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in bank.weights}
     first, copied = 0, copy_of(bank, (None, 1)).generated_weights()
-    for (name, kernel), (rows, columns) in zip(bank.generated_weights().items(), grids, strict=True):
+    for (name, kernel), (rows, columns) in zip(
+        bank.generated_weights().items(), grids, strict=True
+    ):
         embedding = weights["embedding"][first : first + rows * columns]
         assert_close(kernel, reference_kernel(weights, tile, embedding, shapes[name]))
         np.testing.assert_array_equal(copied[name], kernel)

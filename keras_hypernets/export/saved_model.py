@@ -50,8 +50,9 @@ def export_saved_model(
       prompt has position 0, the next one 1.
     - `generate`: `prompt` (batch) strings, `length` int32, `temperature` float32, `seed` int32,
       `top_k` and `top_p` as in `step`, `stop` string (empty: none) -> `text` (batch), prompts with
-      their continuations. It draws like `models.char_lm.generate` but without XLA, which many
-      servers lack: it is slower, and where rounding decides it can write another text.
+      their continuations. It draws with the noise of `models.char_lm.generate` but without XLA,
+      which TensorFlow Serving turns off by default: it is slower, and where rounding decides it
+      may write another text.
 
     A model with `class_names` gets
 

@@ -64,12 +64,12 @@ def signatures_of_language_model(model: keras.Model, max_length: int) -> dict[st
         return {"logits": logits, "next_id": next_id, **dict(zip(sizes, states, strict=True))}
 
     def generate(prompt, length, temperature, seed, top_k, top_p, stop):
-        ids, lengths = encode(prompt, "prompt")
-        stop = encode_stop(stop)
         with tf.control_dependencies(
             [*can_write(length, prompt), *can_sample(temperature, top_k, top_p)]
         ):
-            length = tf.identity(length)
+            prompt, length = tf.identity(prompt), tf.identity(length)
+        ids, lengths = encode(prompt, "prompt")
+        stop = encode_stop(stop)
         beginning = text_generation.begin_text(model, ids, lengths, stop)
         written, counts, _ = text_generation.continue_text(
             model, beginning, stop, 0, length, temperature, seed, top_k, top_p

@@ -113,9 +113,7 @@ def hyper_resnet(
         tile = (3, 3, tile_size, tile_size)
         generator = KernelGenerator(tile, embedding_dim, name="generator")
         shapes = {name: (3, 3, *channels) for name, (*channels, _) in plan.items()}
-        bank = KernelBank(
-            generator, shapes, kernel_regularizer=kernel_regularizer, name="kernels"
-        )
+        bank = KernelBank(generator, shapes, kernel_regularizer=kernel_regularizer, name="kernels")
         kernels = bank(images)
 
     def norm_relu(x, name):
