@@ -12,23 +12,18 @@ import numpy as np
 from keras import ops
 
 from keras_hypernets import plots
-from keras_hypernets.dynamic.hyper_cell import INITIAL_SCALE, HyperCell
-from keras_hypernets.layers_within import layers_within
+from keras_hypernets.layers_within import generated_within
 from keras_hypernets.models.sequences.stepping import recurrent_layers
 from keras_hypernets.plots.cell_saturation import draw_cell_saturation, tanh_of
-from keras_hypernets.plots.reading import check_text, read
-from keras_hypernets.plots.watching import hyper_layers, watcher_of
-from keras_hypernets.plots.weight_changes import change_norms, draw_weight_changes, generated_by
-from keras_hypernets.static.generated_kernel import GeneratedKernelLayer
-from keras_hypernets.static.kernel_bank import KernelBank
+from keras_hypernets.plots.reading import inputs_of, read
+from keras_hypernets.plots.watching import generating_layers, watcher_of
+from keras_hypernets.plots.weight_changes import change_norms, draw_weight_changes
 from keras_hypernets.summaries import tensorflow, write_figure, write_histogram, write_scalar
 from keras_hypernets.validation import boolean, path, positive_integer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GROWTH = 100  # of scales d in good training: 9 and 58 measured
-AROUND = 3  # factor and divisor of what kernels begin with, and mixtures of kernels
 FAR = 10  # times beyond the healthy range
 
 
@@ -102,14 +97,16 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if isinstance(self.sample, str):
-            check_text(self.model, self.sample, "sample")
+            self._inputs = inputs_of(self.model, self.sample, "sample")
+            self._watch = watcher_of(self.model)
         elif self.sample is not None:
-            if not self.model.built or not hyper_layers(self.model):
+            if not self.model.built or not generating_layers(self.model):
                 raise ValueError(
                     "`sample` must be None, unless the model is built and has recurrent layers "
                     "with hyper cells, or makes a text. "
                     f"Received: {type(self.sample).__name__} for {self.model.name}"
                 )
+            self._inputs = self.sample
             self._watch = watcher_of(self.model)
             try:
                 self._watch(self.sample)
@@ -123,22 +120,17 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch % self.every:
             return
-        states, watched = {}, []
-        if isinstance(self.sample, str):
-            states = read(self.model, self.sample)
-            watched = _watched_in(self.model, states)
-        elif self.sample is not None:
-            watched = self._watch(self.sample)
+        watched = {} if self.sample is None else self._watch(self._inputs)
         self.spreads = {}
         with self._writer.as_default(step=epoch):
-            for name, weights, healthy in (*_kernels(self.model), *_scales(watched)):
+            for name, weights, healthy in _ranges(self.model, watched):
                 weights = ops.convert_to_numpy(ops.cast(weights, "float32"))
                 squares = np.square(weights, dtype="float64")
                 self.spreads[name] = spread = float(np.sqrt(np.mean(squares)))
                 write_scalar(f"spread/{name}", spread)
                 write_histogram(f"weights/{name}", weights)
                 self._check(name, spread, healthy)
-            for name, figure in _figures(self.model, self.sample, states) if self.figures else ():
+            for name, figure in _figures(self.model, self.sample, watched) if self.figures else ():
                 write_figure(name, figure)
 
     def on_train_end(self, logs=None):
@@ -157,43 +149,26 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
             )
 
 
-def _kernels(model: keras.Model) -> Iterator[tuple]:
-    """Yields the names of generated kernels, the kernels and the range of a healthy spread."""
-    for place, layer in layers_within(model):
-        kernels = {}
-        if isinstance(layer, KernelBank) and layer.built:
-            kernels = {f"{place}/{name}": kernel for name, kernel in layer.kernels.items()}
-        elif isinstance(layer, GeneratedKernelLayer) and hasattr(layer, "embedding"):
-            kernels = {place: layer.kernel}
-        for name, kernel in kernels.items():
-            he = math.sqrt(2 / math.prod(kernel.shape[:-1]))
-            yield name, kernel, (he / AROUND, he * AROUND)
+def _ranges(model: keras.Model, watched: dict) -> Iterator[tuple]:
+    """Yields names of generated weights, the weights and the range of a healthy spread.
+
+    Layers and cells may have a method `healthy_spreads`, a dictionary like `generated_weights()`
+    with the lowest and the highest spread. Without it every spread is healthy.
+    """
+    for layer, key, name, weight in generated_within(model):
+        yield name, weight, _healthy(layer, key)
+    layers = generating_layers(model)
+    for place, generated in watched.items():
+        for key, values in generated.items():
+            yield f"{place}/{key}", values, _healthy(layers[place].cell, key)
 
 
-def _scales(watched: list) -> Iterator[tuple]:
-    """Yields names of what hyper cells generate, the values and the range of a healthy spread."""
-    for place, cell, hyper_h in watched:
-        of_x, of_h, shift = generated_by(cell, hyper_h)
-        letter, healthy = "d", (INITIAL_SCALE, INITIAL_SCALE * GROWTH)
-        if cell.weight_generation == "full":
-            start = 1 / math.sqrt(cell.embedding_dim)
-            letter, healthy = "z", (start / AROUND, start * AROUND)
-        yield f"{place}/{letter}_x", of_x, healthy
-        yield f"{place}/{letter}_h", of_h, healthy
-        yield f"{place}/b", shift, (0, math.inf)
+def _healthy(owner, key):
+    ranges = owner.healthy_spreads() if hasattr(owner, "healthy_spreads") else {}
+    return ranges.get(key, (0, math.inf))
 
 
-def _watched_in(model, states):
-    """Returns of a text what `watcher_of` finds in inputs."""
-    layers = enumerate(recurrent_layers(model))
-    return [
-        (layer.name, layer.cell, states[f"state_{n}_hyper_h"])
-        for n, layer in layers
-        if isinstance(layer.cell, HyperCell)
-    ]
-
-
-def _figures(model: keras.Model, sample: Any, states: dict) -> Iterator[tuple[str, "Figure"]]:
+def _figures(model: keras.Model, sample: Any, watched: dict) -> Iterator[tuple[str, "Figure"]]:
     """Yields names and figures, those that there is something to draw in."""
     for name, plot in (
         ("filters", plots.plot_filters),
@@ -201,15 +176,17 @@ def _figures(model: keras.Model, sample: Any, states: dict) -> Iterator[tuple[st
     ):
         with contextlib.suppress(ValueError):
             yield name, plot(model)
-    if states:
-        for n, layer in enumerate(recurrent_layers(model)):
-            if isinstance(layer.cell, HyperCell):
-                norms = change_norms(layer.cell, states[f"state_{n}_hyper_h"])
-                yield f"weight_changes/{layer.name}", draw_weight_changes(norms, sample)
-        saturation = {
-            layer.name: tanh_of(states[f"state_{n}_c"])
-            for n, layer in enumerate(recurrent_layers(model))
-            if f"state_{n}_c" in states
-        }
-        if saturation:
-            yield "cell_saturation", draw_cell_saturation(saturation)
+    if not isinstance(sample, str):
+        return
+    layers = generating_layers(model)
+    for place, generated in watched.items():
+        norms = change_norms(layers[place].cell, generated, sample)
+        yield f"weight_changes/{place}", draw_weight_changes(norms, sample)
+    states = read(model, sample)
+    saturation = {
+        layer.name: tanh_of(states[f"state_{n}_c"])
+        for n, layer in enumerate(recurrent_layers(model))
+        if f"state_{n}_c" in states
+    }
+    if saturation:
+        yield "cell_saturation", draw_cell_saturation(saturation)

@@ -1,5 +1,6 @@
-"""Finding layers, however deep they are in a model."""
+"""Finding layers, and what they generate, however deep they are in a model."""
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,3 +35,28 @@ def _layers_in(value: Any) -> Iterator[keras.Layer]:
     elif isinstance(value, (list, tuple, dict)):
         for one in value.values() if isinstance(value, dict) else value:
             yield from _layers_in(one)
+
+
+def generated_without_input(layer: keras.Layer) -> dict[str, Any]:
+    """Returns a built layer's generated weights, or nothing if it has none or they need an input.
+
+    A layer that generates weights says so by a method `generated_weights`, which returns a
+    dictionary from names to tensors. Layers whose weights depend on what they read take that as
+    arguments.
+    """
+    generate = getattr(layer, "generated_weights", None)
+    if generate is None or not layer.built:
+        return {}
+    needed = [p for p in inspect.signature(generate).parameters.values() if p.default is p.empty]
+    return {} if needed else generate()
+
+
+def generated_within(model: keras.Layer) -> Iterator[tuple[keras.Layer, str, str, Any]]:
+    """Yields what layers in a model generate without an input: layer, key, name, weight.
+
+    The name is unique in the model: the layer's path and, unless it is `"kernel"`, the key.
+    """
+    for path, layer in layers_within(model):
+        prefix = "" if layer is model else f"{path}/"
+        for key, weight in generated_without_input(layer).items():
+            yield layer, key, path if key == "kernel" else f"{prefix}{key}", weight

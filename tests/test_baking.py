@@ -10,7 +10,16 @@ import tensorflow as tf
 from keras import layers
 from random_weights import randomize
 
-from keras_hypernets import HyperConv2D, HyperDense, HyperLSTM, KernelBank, KernelGenerator
+from keras_hypernets import (
+    HyperConv1D,
+    HyperConv2D,
+    HyperDense,
+    HyperLSTM,
+    KernelBank,
+    KernelGenerator,
+    callbacks,
+    plots,
+)
 from keras_hypernets.export import bake
 from keras_hypernets.models import hyper_cnn, hyper_resnet
 
@@ -87,7 +96,60 @@ def time_distributed():
     return keras.Model(frames, layers.TimeDistributed(HyperDense(2), name="dense")(x))
 
 
+@keras.saving.register_keras_serializable(package="test")
+class Outer(layers.Layer):
+    """A user's layer: 1x1 convolutions whose kernel is an outer product, one own and one given."""
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+
+    def build(self, inputs_shape, kernel_shape=None):
+        self.shape = inputs_shape
+        self.left = self.add_weight(name="left", shape=(inputs_shape[-1], 1))
+        self.right = self.add_weight(name="right", shape=(1, self.filters))
+
+    def generated_weights(self):
+        return {"kernel": (self.left @ self.right)[None, None]}
+
+    def plain_layer(self, kernel=None):
+        plain = layers.Conv2D(self.filters, 1, use_bias=False, name=self.name)
+        plain.build(self.shape)
+        plain.set_weights([self.generated_weights()["kernel"] if kernel is None else kernel])
+        return plain
+
+    def call(self, inputs, kernel=None):
+        kernel = self.generated_weights()["kernel"] if kernel is None else kernel
+        return keras.ops.conv(inputs, kernel)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters}
+
+
 class Bake(tf.test.TestCase):
+    def test_layers_of_ones_own(self):
+        """They are baked, drawn and watched by their two methods alone."""
+        images = keras.Input(SHAPE)
+        bank = KernelBank(KernelGenerator((1, 1, 4, 4), 3), {"one": (1, 1, 4, 4)}, name="bank")
+        x = Outer(4, name="given")(images, bank(images)["one"])
+        model = keras.Model(images, Outer(5, name="own")(x))
+        model(np.zeros((1, *SHAPE), "float32"))
+        baked = self.check(model)
+        self.assertEqual([type(layer) for layer in baked.layers[1:]], [layers.Conv2D] * 2)
+        figure = plots.plot_filters(model)
+        titles = [axes.get_title() for axes in figure.axes]
+        self.assertEqual(titles[-1], "own (1, 1, 4, 5)")
+        monitor = callbacks.GeneratedWeightsMonitor(self.get_temp_dir(), figures=False)
+        model.compile("sgd", "mse")
+        y = np.zeros((2, *model.output_shape[1:]))
+        model.fit(np.zeros((2, *SHAPE)), y, callbacks=[monitor], verbose=0)
+        self.assertIn("own", monitor.spreads)
+        self.assertIn("bank/one", monitor.spreads)
+
+    def test_other_ranks(self):
+        sequence = keras.Sequential([keras.Input((9, 4)), HyperConv1D(3, 3, padding="causal")])
+        self.assertIs(type(self.check(sequence).layers[-1]), layers.Conv1D)
+
     def check(self, model):
         """Bakes a model of random weights; the copy computes the same and shares nothing."""
         randomize_all(model)

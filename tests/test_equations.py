@@ -247,7 +247,8 @@ class EquationsTest(tf.test.TestCase, parameterized.TestCase):
         zeros = [np.zeros_like(state) for state in states]
         _, _, expected = reference.run(kind[1], inputs, zeros, weights, make_settings(generation))
         names = ("d_x", "d_h", "b") if generation == "scaling" else ("z_x", "z_h", "b")
-        for actual, name in zip(generated, names, strict=True):
+        self.assertEqual(tuple(generated), names)
+        for name, actual in generated.items():
             self.assertEqual(tuple(actual.shape), expected[name].shape)
             self.assertAllClose(actual, expected[name], rtol=1e-12, atol=1e-12, msg=name)
 

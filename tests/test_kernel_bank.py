@@ -139,10 +139,16 @@ class Bank(tf.test.TestCase):
             (lambda: KernelBank(generator, {"odd": (3, 3, 4, 6)}), "kernel of odd must consist"),
             (lambda: KernelBank(generator, SHAPES, dtype="float64"), "must have the dtype"),
             (lambda: conv((3, 3, 4, 8)), "`kernel` must have the shape \\(3, 3, 4, 4\\)"),
-            (lambda: conv((3, 3, 4, 4), generator), "`generator`, .* of .* must be None, since"),
-            (lambda: conv((3, 3, 4, 4), embedding_dim=4), "are those of .* embedding_dim=4, h"),
-            (lambda: conv((3, 3, 4, 4), hidden_units=4), "are those of .* hidden_units=4, k"),
-            (lambda: conv((3, 3, 4, 4), kernel_regularizer="l2"), "are those of the KernelBank"),
+            (lambda: conv((3, 3, 4, 4), generator), "`generator` of .* must be None with"),
+            (
+                lambda: conv((3, 3, 4, 4), embedding_dim=4),
+                "must be None with a given.*embedding_dim=4",
+            ),
+            (
+                lambda: conv((3, 3, 4, 4), hidden_units=4),
+                "must be None with a given.*hidden_units=4",
+            ),
+            (lambda: conv((3, 3, 4, 4), kernel_regularizer="l2"), "whose KernelBank has its own"),
         ):
             with self.assertRaisesRegex(ValueError, message):
                 make()

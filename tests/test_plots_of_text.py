@@ -41,7 +41,8 @@ class WeightChanges(tf.test.TestCase):
         """Makes all kernels and compares with the norms of their differences."""
         kernel = cell.recurrent_kernel.numpy().astype("float64")
         kernel = kernel.reshape(cell.gates, -1, *kernel.shape[1:])  # (gates, 1 or z, in, units)
-        generated = generated.numpy().astype("float64")[0]
+        name = "d_h" if cell.weight_generation == "scaling" else "z_h"
+        generated = generated[name].numpy().astype("float64")[0]
         self.assertEqual(norms.shape, (len(TEXT) - 1, cell.gates))
         if cell.weight_generation == "scaling":
             kernels = kernel[None, :, 0] * generated[:, :, None]
@@ -60,8 +61,7 @@ class WeightChanges(tf.test.TestCase):
         ):
             model = make(cell, **options)
             cell = model.get_layer("recurrent_0").cell
-            _, generated, _ = cell.generated_weights(one_hot(model))
-            self.check(cell, generated, weight_changes(model, TEXT))
+            self.check(cell, cell.generated_weights(one_hot(model)), weight_changes(model, TEXT))
 
     def test_second_layer_of_a_stateful_model(self):
         options = {"layers": 2, "stateful": True, "batch_size": 3, "dropout": 0.5}
@@ -71,7 +71,7 @@ class WeightChanges(tf.test.TestCase):
         for x in tf.unstack(one_hot(model), axis=1):
             output, states = first(x, states)
             outputs.append(output)
-        _, generated, _ = second.generated_weights(tf.stack(outputs, axis=1))
+        generated = second.generated_weights(tf.stack(outputs, axis=1))
         self.check(second, generated, weight_changes(model, TEXT, layer=1))
 
     def test_figure(self):

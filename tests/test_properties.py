@@ -347,6 +347,14 @@ def listed(allows, *lengths):
     return lambda v: isinstance(v, (list, tuple)) and len(v) in lengths and all(map(allows, v))
 
 
+def sizes(count):
+    return lambda v: size(v) or listed(size, count)(v)
+
+
+def words(*allowed):
+    return lambda v: isinstance(v, str) and v.lower() in allowed
+
+
 def nothing(v):
     return False
 
@@ -381,7 +389,7 @@ def is_path(v):
 
 
 size, rate, seed = integer(1), number(lambda v: 0 <= v < 1), integer(-(2**31), 2**32)
-shape_of_kernel, pair = listed(size, 2, 4), lambda v: size(v) or listed(size, 2)(v)
+shape_of_kernel = listed(size, *range(2, 30))
 CELL = {
     "units": size,
     "activation": is_none,
@@ -446,6 +454,9 @@ GENERATED = {
     "bias_regularizer": is_none,
     "bias_constraint": is_none,
     "kernel_regularizer": is_none,
+    "embedding_initializer": is_none,
+    "embedding_regularizer": is_none,
+    "embedding_constraint": is_none,
 }
 
 
@@ -458,6 +469,7 @@ def image_shape(dynamic):
 CALLABLES = {
     "GatedCell": (keras_hypernets.GatedCell, {"units": 2}, CELL),
     "LayerNormLSTMCell": (keras_hypernets.LayerNormLSTMCell, {"units": 2}, CELL | LSTM),
+    "HyperCell": (keras_hypernets.HyperCell, {"units": 2}, HYPER_CELL),
     "HyperLSTMCell": (keras_hypernets.HyperLSTMCell, {"units": 2}, HYPER_LSTM_CELL),
     "HyperGRUCell": (keras_hypernets.HyperGRUCell, {"units": 2}, HYPER_CELL),
     "HyperSimpleRNNCell": (keras_hypernets.HyperSimpleRNNCell, {"units": 2}, SIMPLE_CELL),
@@ -480,6 +492,7 @@ CALLABLES = {
             "embedding_dim": size,
             "hidden_units": or_none(size),
             "initializer": names("hyperfan_in", "hyperfan_out", "notebook"),
+            "seed": or_none(integer(-(2**31), 2**31)),
         },
     ),
     "KernelBank": (
@@ -490,20 +503,23 @@ CALLABLES = {
         {"generator": nothing, "kernel_shapes": nothing, "kernel_regularizer": is_none},
     ),
     "HyperDense": (keras_hypernets.HyperDense, {"units": 2}, {"units": size, **GENERATED}),
-    "HyperConv2D": (
-        keras_hypernets.HyperConv2D,
-        {"filters": 2, "kernel_size": 3},
-        {
-            "filters": size,
-            "kernel_size": pair,
-            "strides": pair,
-            "padding": lambda v: isinstance(v, str) and v.lower() in ("same", "valid"),
-            "data_format": or_none(names("channels_last", "channels_first")),
-            "dilation_rate": pair,
-            "groups": integer(1, 3),
-            **GENERATED,
-        },
-    ),
+    **{
+        f"HyperConv{rank}D": (
+            getattr(keras_hypernets, f"HyperConv{rank}D"),
+            {"filters": 2, "kernel_size": 3},
+            {
+                "filters": size,
+                "kernel_size": sizes(rank),
+                "strides": sizes(rank),
+                "padding": words("same", "valid", *["causal"] * (rank == 1)),
+                "data_format": or_none(names("channels_last", "channels_first")),
+                "dilation_rate": sizes(rank),
+                "groups": integer(1, 3),
+                **GENERATED,
+            },
+        )
+        for rank in (1, 2, 3)
+    },
     "GateOrthogonal": (
         initializers.GateOrthogonal,
         {},
@@ -531,7 +547,7 @@ CALLABLES = {
             "batch_size": or_none(size),
             "stateful": is_flag,
             "seed": or_none(integer(-(2**31))),
-            "hyper_units": size,
+            "hyper_units": or_none(size),
             "layer_norm": is_flag,
             "kernel_regularizer": is_none,
             "recurrent_dropout": rate,
@@ -752,6 +768,7 @@ def test_good_arguments(name):
 
 def test_everything_public_is_tried(callables_with_a_model):
     kinds = {"__version__", "callbacks", "converters", "export", "initializers", "models", "plots"}
-    modules = (keras_hypernets, models, export, plots)
+    kinds |= {"char_lm", "sequences"}
+    modules = (keras_hypernets, models, char_lm, sequences, export, plots)
     public = {name for module in modules for name in module.__all__} - kinds
     assert public <= {*CALLABLES, *callables_with_a_model}

@@ -39,7 +39,7 @@ class Readme(unittest.TestCase):
         """In a process of its own: TensorFlow warns of retracing by all that a process has done."""
         blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
         self.assertGreater(len(blocks), 4)
-        blocks.append("print(loss_of_sums < 1, tuple(d_x.shape))")
+        blocks.append("print(loss_of_sums < 1, tuple(generated['d_x'].shape))")
         blocks[0] += "loss_of_sums = loss[-1]\n"
         with TemporaryDirectory() as folder:
             done = subprocess.run(

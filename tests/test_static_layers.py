@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import ops
 from random_weights import randomize
 
+import keras_hypernets
 from keras_hypernets import HyperConv2D, HyperDense, KernelGenerator
 
 
@@ -108,6 +109,64 @@ class Layers(tf.test.TestCase):
             plain.build(x.shape)
             plain.set_weights([layer.kernel, *([] if layer.bias is None else [layer.bias])])
             self.assertAllClose(layer(x), plain(x), 1e-5, 1e-5)
+
+    def test_other_ranks_are_the_plain_convolutions_with_their_kernels(self):
+        rng = np.random.default_rng(0)
+        for rank, options in (
+            (1, {"padding": "causal", "dilation_rate": 2}),
+            (1, {"strides": 2, "activation": "relu"}),
+            (3, {"padding": "same", "use_bias": False}),
+            (3, {"groups": 2, "strides": (1, 2, 1)}),
+        ):
+            x = rng.standard_normal((2, *[7] * rank, 4)).astype("float32")
+            hyper = getattr(keras_hypernets, f"HyperConv{rank}D")
+            plain = getattr(keras.layers, f"Conv{rank}D")(6, 3, **options)
+            generator = KernelGenerator((*[3] * rank, 2, 3), 2)
+            layer = hyper(6, 3, generator, **options)
+            layer(x)
+            randomize(layer)
+            plain.build(x.shape)
+            plain.set_weights([layer.kernel, *([] if layer.bias is None else [layer.bias])])
+            self.assertAllClose(layer(x), plain(x), 1e-5, 1e-5)
+            self.assertEqual(layer.compute_output_shape(x.shape), tuple(plain(x).shape))
+
+    def test_causal_convolution_with_channels_first(self):
+        options = {"padding": "causal", "dilation_rate": 2}
+        last = keras_hypernets.HyperConv1D(6, 3, **options)
+        first = keras_hypernets.HyperConv1D(6, 3, data_format="channels_first", **options)
+        shape = first.compute_output_shape((2, 4, 7))
+        last.build((2, 7, 4))
+        first.build((2, 4, 7))
+        first.set_weights(last.get_weights())
+        self.assertEqual(shape, (2, 6, 7))
+        kernels = [layer.kernel for layer in (first, last)]
+        self.assertAllClose(*kernels)
+
+    def test_embeddings_have_their_own_options(self):
+        layer = HyperConv2D(
+            8,
+            3,
+            KernelGenerator((3, 3, 4, 4), 2),
+            embedding_initializer="ones",
+            embedding_regularizer=keras.regularizers.L2(0.1),
+            embedding_constraint="non_neg",
+            kernel_regularizer=keras.regularizers.L1(0.01),
+        )
+        layer.build((None, 5, 5, 8))
+        self.assertAllEqual(layer.embedding, np.ones((4, 2)))
+        penalty = 0.1 * 8 + 0.01 * np.abs(layer.kernel).sum()
+        self.assertAllClose(sum(layer.losses), penalty)
+        self.assertAllEqual(layer.embedding.constraint(-layer.embedding), np.zeros((4, 2)))
+        again = HyperConv2D.from_config(layer.get_config())
+        self.assertEqual(again.get_config(), layer.get_config())
+
+    def test_a_seed_gives_a_generator_its_initial_values(self):
+        a, b, c = (KernelGenerator((3, 4), 5, seed=seed) for seed in (1, 1, 2))
+        for generator in (a, b, c):
+            generator.build()
+        self.assertAllEqual(a.projection_kernel, b.projection_kernel)
+        self.assertAllEqual(a.output_kernel, b.output_kernel)
+        self.assertNotAllClose(a.output_kernel, c.output_kernel)
 
     def test_channels_first_is_the_transposed_channels_last(self):
         last = HyperConv2D(6, 3, strides=2, groups=2)

@@ -98,9 +98,9 @@ class HyperLSTMCell(LSTMTail, HyperCell):
     >>> x = keras.random.normal((2, 10, 5), seed=0)
     >>> tuple(layer(x).shape)
     (2, 10, 32)
-    >>> d_x, d_h, b = cell.generated_weights(x)
-    >>> tuple(d_x.shape)
-    (2, 10, 4, 32)
+    >>> generated = cell.generated_weights(x)
+    >>> {name: tuple(values.shape) for name, values in generated.items()}
+    {'d_x': (2, 10, 4, 32), 'd_h': (2, 10, 4, 32), 'b': (2, 10, 4, 32)}
 
     Reference:
         [Ha et al., 2016](https://arxiv.org/abs/1609.09106), appendix A.2.2.

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from keras_hypernets.layers_within import layers_within
-from keras_hypernets.static.generated_kernel import GeneratedKernelLayer
-from keras_hypernets.static.kernel_bank import KernelBank
+from keras_hypernets.layers_within import generated_within
 from keras_hypernets.static.kernel_generator import KernelGenerator
 
 if TYPE_CHECKING:
@@ -118,19 +116,16 @@ def plot_embedding_similarity(
 def _embeddings(model, generator):
     """Returns the names of the layers of one generator, with the embeddings of their tiles."""
     found = {}  # for each generator its layers
-    for path, layer in layers_within(model) if isinstance(model, keras.Layer) else ():
-        embedding = getattr(layer, "embedding", None)
-        if not isinstance(layer, (GeneratedKernelLayer, KernelBank)) or embedding is None:
+    rest = {}  # of each layer the rows of the kernels to come
+    for layer, _, name, kernel in generated_within(model) if isinstance(model, keras.Layer) else ():
+        if not hasattr(layer, "embedding") or not hasattr(layer, "generator"):
             continue
-        rows = keras.ops.convert_to_numpy(keras.ops.cast(embedding, "float32"))
-        shapes = (
-            {path: layer.kernel_shape}
-            if hasattr(layer, "kernel_shape")
-            else {f"{path}/{name}": shape for name, shape in layer.kernel_shapes.items()}
-        )
-        for name, shape in shapes.items():
-            count = int(np.prod(layer.generator.count_tiles(shape, name)))
-            found.setdefault(layer.generator, {})[name], rows = rows[:count], rows[count:]
+        if layer not in rest:
+            embedding = keras.ops.cast(layer.embedding, "float32")
+            rest[layer] = keras.ops.convert_to_numpy(embedding)
+        count = int(np.prod(layer.generator.count_tiles(kernel.shape, name)))
+        rows, rest[layer] = rest[layer][:count], rest[layer][count:]
+        found.setdefault(layer.generator, {})[name] = rows
     shared = {one: layers for one, layers in found.items() if len(layers) > 1}
     if len(shared) != 1 if generator is None else generator not in shared:
         which = "exactly one KernelGenerator" if generator is None else "the `generator`, and it"

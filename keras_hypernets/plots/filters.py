@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_hypernets.layers_within import layers_within
+from keras_hypernets.layers_within import generated_within, layers_within
 from keras_hypernets.validation import positive_integer
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ def plot_filters(model_or_kernel: Any, channels: int = 16) -> "Figure":
     top left. Black and white are minus and plus the largest absolute value of this kernel, as
     written below its panel; middle grey is zero. NaN and infinity have the colour of the lines.
 
-    Of a model are drawn, each once: the `kernel` of `HyperConv2D`, `keras.layers.Conv2D`,
-    `DepthwiseConv2D` and any other layer with a `kernel_size` and a kernel of rank 4 (that of
-    `Conv2DTranspose`, `(height, width, out, in)` in Keras, in the order of the others); and the
-    `kernels` of rank 4 of a `KernelBank`. Kernels of dense layers are left out.
+    For a model it draws, each once, the generated weights of rank 4 of every layer that has
+    `generated_weights()`, such as `HyperConv2D` and `KernelBank`, and the `kernel` of rank 4 of
+    `keras.layers.Conv2D`, `DepthwiseConv2D` and any other layer with a `kernel_size` (that of
+    `Conv2DTranspose`, `(height, width, out, in)` in Keras, in the order of the others).
 
     Args:
         model_or_kernel: a built model or layer, with the models and layers inside it, or one kernel
@@ -129,13 +129,17 @@ def _kernels_to_draw(model_or_kernel: Any) -> list[tuple[str, np.ndarray]]:
 
 def _kernels_within(model: keras.Layer) -> Iterator[tuple[str, Any]]:
     """Yields names, with those of the enclosing layers, and kernels of rank 4."""
+    generated = {}
+    for layer, _, name, kernel in generated_within(model):
+        generated.setdefault(layer, {})[name] = kernel
     for path, layer in layers_within(model):
-        # Without a value: unbuilt, or the kernel comes with each call from a layer with `kernels`.
-        kernel = getattr(layer, "kernel", None) if hasattr(layer, "kernel_size") else None
-        if isinstance(layer, keras.layers.Conv2DTranspose) and kernel is not None:
-            kernel = keras.ops.swapaxes(kernel, 2, 3)
-        found, made = [(path, kernel)], getattr(layer, "kernels", None)
-        if isinstance(made, dict):
-            prefix = "" if layer is model else f"{path}/"
-            found += [(f"{prefix}{key}", one) for key, one in made.items()]
-        yield from ((name, one) for name, one in found if one is not None and len(one.shape) == 4)
+        found = generated.get(layer, {})
+        if not found and hasattr(layer, "kernel_size"):
+            # Without a value: unbuilt, or a layer whose kernel comes with each call.
+            kernel = getattr(layer, "kernel", None)
+            if isinstance(layer, keras.layers.Conv2DTranspose) and kernel is not None:
+                kernel = keras.ops.swapaxes(kernel, 2, 3)
+            found = {path: kernel}
+        for name, kernel in found.items():
+            if kernel is not None and len(kernel.shape) == 4:
+                yield name, kernel

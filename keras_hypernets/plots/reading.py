@@ -23,6 +23,16 @@ def read(model: keras.Model, text: str) -> dict[str, Any]:
     return {name: state[0] for name, state in zip(state_sizes(model), states, strict=True)}
 
 
+def inputs_of(model: keras.Model, text: str, argument: str = "text") -> Any:
+    """Returns ids `(batch, time)` of a text: once, or in every row of a fixed batch.
+
+    Raises:
+        ValueError: as `check_text`.
+    """
+    ids = check_text(model, text, argument)
+    return keras.ops.convert_to_tensor(np.tile(ids, (model.inputs[0].shape[0] or 1, 1)))
+
+
 def check_text(model: keras.Model, text: str, argument: str = "text") -> np.ndarray:
     """Returns the ids of a text.
 

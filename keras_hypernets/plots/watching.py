@@ -1,4 +1,4 @@
-"""Looking into the hyper cells of any model while it runs."""
+"""What the recurrent cells of a model generate while it runs."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -8,28 +8,26 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_hypernets.dynamic.hyper_cell import HyperCell
-from keras_hypernets.dynamic.recorder import Recorder
 from keras_hypernets.layers_within import layers_within
 
 
-def hyper_layers(model: keras.Model) -> list[tuple[str, keras.layers.RNN]]:
-    """Returns the recurrent layers around one hyper cell, with their paths within a model."""
-    return [
-        (path, layer)
+def generating_layers(model: keras.Model) -> dict[str, keras.layers.RNN]:
+    """Returns the recurrent layers whose cell has `generated_weights`, by their path in a model."""
+    return {
+        path: layer
         for path, layer in layers_within(model)
-        if isinstance(layer, keras.layers.RNN) and isinstance(layer.cell, HyperCell)
-    ]
+        if isinstance(layer, keras.layers.RNN) and hasattr(layer.cell, "generated_weights")
+    }
 
 
-def watcher_of(model: keras.Model) -> Callable[[Any], list]:
-    """Returns a function from a model's inputs to the outputs of its small cells.
+def watcher_of(model: keras.Model) -> Callable[[Any], dict]:
+    """Returns a function from a model's inputs to what its recurrent cells generate.
 
-    The function returns the path and the cell of each of the `hyper_layers` that reads anything,
-    with hyper_h `(steps, hyper_units)` after the steps of all sequences that are not masked. The
-    model runs as in inference, stateful layers from zeros, and stays as it is.
+    The function returns, for each path of `generating_layers` whose layer reads anything, a
+    dictionary from names to `(steps, gates, size)`: the steps of all sequences without those that
+    are masked. The model runs as in inference, stateful layers from zeros, and stays as it is.
     """
-    paths, layers = zip(*hyper_layers(model), strict=True)
+    layers = generating_layers(model)
     states = [
         state
         for _, layer in layers_within(model)
@@ -52,49 +50,46 @@ def watcher_of(model: keras.Model) -> Callable[[Any], list]:
 
     def watch(inputs):
         calls = keras.tree.map_structure(ops.convert_to_numpy, run(inputs))
-        return [
-            (path, layer.cell, np.concatenate([hyper_h[steps] for hyper_h, steps in of_layer]))
-            for path, layer, of_layer in zip(paths, layers, calls, strict=True)
+        return {
+            path: {
+                name: np.concatenate([generated[name][steps] for generated, steps in of_layer])
+                for name in of_layer[0][0]
+            }
+            for path, of_layer in calls.items()
             if any(steps.any() for _, steps in of_layer)
-        ]
+        }
 
     return watch
 
 
 @contextlib.contextmanager
-def _watched(layers) -> Iterator[list]:
-    """Gives a list for each layer, in which its calls leave hyper_h and which steps count.
+def _watched(layers) -> Iterator[dict]:
+    """Gives a list for each layer, in which its calls leave what they generate and their mask.
 
     What a layer reads is only known while its model runs: inputs, states of other layers, masks.
     """
-    calls = [[] for _ in layers]
+    calls = {path: [] for path in layers}
     try:
-        for layer, of_layer in zip(layers, calls, strict=True):
-            layer.inner_loop = _with_note(layer, of_layer)
+        for path, layer in layers.items():
+            layer.inner_loop = _with_note(layer, calls[path])
         yield calls
     finally:
-        for layer in layers:
+        for layer in layers.values():
             vars(layer).pop("inner_loop", None)
 
 
 def _with_note(layer, calls):
-    inner_loop, cell = layer.inner_loop, layer.cell
-    place = cell.state_names.index("hyper_h")
+    inner_loop = layer.inner_loop
 
     def note_and_loop(sequences, initial_state, mask, **options):
-        recorder = Recorder(cell, lambda output, states: states[place], cell.hyper_units)
-        rnn = keras.layers.RNN(
-            recorder,
-            return_sequences=True,
-            go_backwards=layer.go_backwards,
-            zero_output_for_mask=True,  # else JAX needs the first state to be the output
-            dtype=recorder.dtype_policy,
-        )
-        hyper_h = rnn(sequences, initial_state=initial_state, mask=mask)
-        steps = ops.ones(ops.shape(hyper_h)[:2], "bool") if mask is None else mask
+        x, steps = sequences, mask
         if layer.go_backwards:
-            steps = ops.flip(steps, 1)
-        calls.append((hyper_h, ops.cast(steps, "bool")))
+            x = ops.flip(x, 1)
+            steps = None if mask is None else ops.flip(mask, 1)
+        generated = layer.cell.generated_weights(x, initial_state, steps)
+        if steps is None:
+            steps = ops.ones(ops.shape(x)[:2], "bool")
+        calls.append((generated, ops.cast(steps, "bool")))
         return inner_loop(sequences, initial_state, mask, **options)
 
     return note_and_loop

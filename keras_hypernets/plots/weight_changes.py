@@ -1,14 +1,14 @@
 """How much the weights of a recurrent network change with each character of a text."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_hypernets.dynamic.hyper_cell import HyperCell
-from keras_hypernets.plots.reading import cell_of, read
+from keras_hypernets.plots.reading import cell_of, inputs_of
+from keras_hypernets.plots.watching import generating_layers, watcher_of
 from keras_hypernets.validation import positive_integer
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ def weight_changes(model: keras.Model, text: str, layer: int = 0) -> np.ndarray:
     Reference:
         [Ha et al., 2016](https://arxiv.org/abs/1609.09106), figures 4 and 7.
     """
-    cell = _generating_cell(model, layer)
-    return change_norms(cell, read(model, text)[f"state_{layer}_hyper_h"])
+    inputs = inputs_of(model, text)
+    path, cell = _generating_cell(model, layer)
+    return change_norms(cell, watcher_of(model)(inputs)[path], text)
 
 
 def plot_weight_changes(model: keras.Model, text: str, layer: int = 0, width: int = 64) -> "Figure":
@@ -99,24 +100,11 @@ def plot_weight_changes(model: keras.Model, text: str, layer: int = 0, width: in
     return draw_weight_changes(weight_changes(model, text, layer), text, width)
 
 
-def change_norms(cell: HyperCell, hyper_h: Any) -> np.ndarray:
-    """Returns norms `(time - 1, gates)` for the outputs `(time, hyper_units)` of a hyper cell."""
-    _, generated, _ = generated_by(cell, hyper_h)
-    change = ops.cast(generated[:, 1:] - generated[:, :-1], "float32")
-    kernel = ops.cast(ops.convert_to_tensor(cell.recurrent_kernel), "float32")
-    if cell.weight_generation == "scaling":
-        squares = ops.einsum("gtu,gu->tg", ops.square(change), ops.sum(ops.square(kernel), axis=1))
-    else:
-        kernels = ops.reshape(kernel, (cell.gates, cell.embedding_dim, -1))
-        products = ops.matmul(kernels, ops.swapaxes(kernels, 1, 2))
-        squares = ops.einsum("gtk,gkl,gtl->tg", change, products, change)
-    return ops.convert_to_numpy(ops.sqrt(ops.maximum(squares, 0)))
-
-
-def generated_by(cell: HyperCell, hyper_h: Any) -> list:
-    """Returns what a cell generates from `(time, hyper_units)`, each `(gates, time, size)`."""
-    weights = {name: ops.convert_to_tensor(weight) for name, weight in cell.tail_weights.items()}
-    return cell.generate(ops.cast(hyper_h, cell.variable_dtype), weights)
+def change_norms(cell: keras.Layer, generated: dict, text: str) -> np.ndarray:
+    """Returns norms `(time - 1, gates)` for what a cell generated while it read a text."""
+    time = len(text)  # a stateful model read it in every row of its batch
+    one = {name: ops.convert_to_tensor(values[None, :time]) for name, values in generated.items()}
+    return ops.convert_to_numpy(cell.recurrent_kernel_changes(one))[0]
 
 
 def draw_weight_changes(norms: np.ndarray, text: str, width: int = 64) -> "Figure":
@@ -151,9 +139,10 @@ def draw_weight_changes(norms: np.ndarray, text: str, width: int = 64) -> "Figur
 
 def _generating_cell(model, layer):
     cell = cell_of(model, layer)
-    if not isinstance(cell, HyperCell):
-        raise ValueError(
-            f"`model` must have a cell that generates weights in its recurrent layer {layer}. "
-            f"Received: model={model.name} with a {type(cell).__name__}"
-        )
-    return cell
+    for path, one in generating_layers(model).items():
+        if one.cell is cell and hasattr(cell, "recurrent_kernel_changes"):
+            return path, cell
+    raise ValueError(
+        f"`model` must have a cell that generates weights in its recurrent layer {layer}. "
+        f"Received: model={model.name} with a {type(cell).__name__}"
+    )

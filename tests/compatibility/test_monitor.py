@@ -31,13 +31,13 @@ def spreads_of(folder, model, sample):
 
 def spreads_from(cell, sequences, states=None):
     """Those of sequences that are read one by one, without masks."""
-    parts = [[], [], []]
+    parts = {name: [] for name in ("d_x", "d_h", "b")}
     for n, x in enumerate(sequences):
         first = None if states is None else [state[n : n + 1] for state in states]
         generated = cell.generated_weights(ops.convert_to_tensor(x[None]), first)
-        for part, values in zip(parts, generated, strict=True):
-            part.append(ops.convert_to_numpy(values).ravel())
-    return [float(np.sqrt(np.mean(np.square(np.concatenate(part))))) for part in parts]
+        for name, values in generated.items():
+            parts[name].append(ops.convert_to_numpy(values).ravel())
+    return [float(np.sqrt(np.mean(np.square(np.concatenate(part))))) for part in parts.values()]
 
 
 def assert_spreads(found, expected):

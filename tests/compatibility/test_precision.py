@@ -147,7 +147,7 @@ def test_generated_weights_are_those_of_the_layer(dtype):
         for name, weight in layer.cell.tail_weights.items()
     }
     expected = layer.cell.generate(ops.cast(hyper_h, layer.compute_dtype), small)
-    for one, other in zip(layer.generated_weights(x), expected, strict=True):
+    for one, other in zip(layer.generated_weights(x).values(), expected, strict=True):
         one, other = (
             ops.convert_to_numpy(ops.cast(v, "float32")) for v in (one[0, -1], other[:, 0])
         )

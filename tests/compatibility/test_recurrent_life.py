@@ -6,7 +6,7 @@ import pytest
 from backends import BACKEND, gradients
 from keras import ops
 from random_weights import randomize
-from rows import ROWS, for_rows, row_of, rows
+from rows import ROWS, for_rows, row_of, rows, rows_named
 
 MASK = np.array([[1, 1, 1, 0, 0], [0, 0, 1, 1, 1], [1, 0, 1, 1, 0]], bool)
 WAYS = {
@@ -139,6 +139,28 @@ def test_training_with_dropout(row):
     for gradient in gradients(model, row.x(), training=True):
         assert np.all(np.isfinite(gradient))
     assert_close(model(row.x(), training=True)[0], dense(row.x()))
+
+
+@pytest.mark.parametrize("states", (False, True))
+@rows_named("HyperLSTM", "HyperGRUCell, full")
+def test_generated_weights(row, states):
+    """At every step; a masked one repeats those of the step before."""
+    layer, x = row.layer(), row.x(3)
+    layer.build(x.shape)
+    randomize(layer)
+    cell = layer.cell
+    first = (
+        states_for(cell, 3) if states else [np.zeros((3, n), "float32") for n in cell.state_size]
+    )
+    generated = cell.generated_weights(x, first if states else None, MASK)
+    weights = {name: ops.convert_to_tensor(weight) for name, weight in cell.tail_weights.items()}
+    for row_of_mask, n in zip(MASK, range(3), strict=True):
+        now = [ops.convert_to_tensor(state[n : n + 1]) for state in first]
+        for t, counts in enumerate(row_of_mask):
+            if counts:
+                _, now = cell(x[n : n + 1, t], now)
+            expected = cell.generate(now[cell.state_names.index("hyper_h")], weights)
+            assert_close([part[n, t] for part in generated.values()], [e[:, 0] for e in expected])
 
 
 @rows("cell", "sequence", quick=SEQUENCES)

@@ -138,9 +138,10 @@ def with_states(model: keras.Model) -> keras.Model:
     Its inputs are the model's and the states, its outputs the model's and the new states, as lists
     in the order of `state_sizes`.
     """
+    sizes = state_sizes(model)
     (given,) = model.inputs
     inputs = keras.Input((None, *given.shape[2:]), dtype=given.dtype, name=given.name)
-    states = [keras.Input((size,), name=name) for name, size in state_sizes(model).items()]
+    states = [keras.Input((size,), name=name) for name, size in sizes.items()]
     outputs, new_states = run(model, inputs, states)
     return keras.Model([inputs, *states], [outputs, *new_states], name=f"{model.name}_with_states")
 
@@ -166,12 +167,12 @@ def step_model(model: keras.Model) -> keras.Model:
     >>> {name: x.shape for name, x in step.output.items()}
     {'logits': (None, 4), 'state_0_h': (None, 16), 'state_0_c': (None, 16)}
     """
-    (given,) = model.inputs
-    inputs = keras.Input(given.shape[2:], dtype=given.dtype, name=given.name)
     states = {
         name: keras.Input(state.shape[1:], dtype=state.dtype, name=name)
         for name, state in zip(state_sizes(model), initial_states(model, 1), strict=True)
     }
+    (given,) = model.inputs
+    inputs = keras.Input(given.shape[2:], dtype=given.dtype, name=given.name)
 
     def read_one(layer, x, layer_states):
         # Cells of one name cannot be side by side in a functional model, layers around them can.
