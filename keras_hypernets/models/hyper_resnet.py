@@ -35,9 +35,9 @@ def hyper_resnet(
     filters, the second and third at half the resolution; batch norm, ReLU, global average and a
     Dense layer of logits. A block is batch norm, ReLU, convolution, twice, beside a shortcut
     ([Zagoruyko & Komodakis, 2016](https://arxiv.org/abs/1605.07146)). Convolutions of blocks are
-    3 x 3. Batch norm has momentum 0.9: at Keras' 0.99 its averages lag behind generated kernels
-    (README). With `hyper=True` one `KernelGenerator` writes all of their kernels, in one product; the
-    stem, the shortcuts and the logits have ordinary weights.
+    3 x 3. With `hyper=True` one `KernelGenerator` generates all of their kernels in one product;
+    the stem, the shortcuts and the logits have ordinary weights. Batch norm has momentum 0.9, since
+    at Keras' 0.99 its moving averages lag behind generated kernels (see the README).
 
         |             | 40-1    | hyper 40-1 | 40-2      | hyper 40-2 |
         |-------------|---------|------------|-----------|------------|
