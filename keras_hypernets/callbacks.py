@@ -180,8 +180,10 @@ def _figures(model: keras.Model, sample: Any, watched: dict) -> Iterator[tuple[s
         return
     layers = generating_layers(model)
     for place, generated in watched.items():
-        norms = change_norms(layers[place].cell, generated, sample)
-        yield f"weight_changes/{place}", draw_weight_changes(norms, sample)
+        cell = layers[place].cell
+        if hasattr(cell, "recurrent_kernel_changes"):
+            norms = change_norms(cell, generated, sample)
+            yield f"weight_changes/{place}", draw_weight_changes(cell, norms, sample)
     states = read(model, sample)
     saturation = {
         layer.name: tanh_of(states[f"state_{n}_c"])

@@ -14,10 +14,9 @@ from keras_hypernets import (
     HyperGRUCell,
     HyperLSTM,
     HyperLSTMCell,
-    HyperSimpleRNN,
     HyperSimpleRNNCell,
-    LayerNormLSTM,
     LayerNormLSTMCell,
+    dynamic,
 )
 
 SMALL = {"hyper_units": 3, "embedding_dim": 2}
@@ -174,13 +173,10 @@ class SameAsKeras(tf.test.TestCase):
 
 class AsALayer(tf.test.TestCase):
     def test_layers_that_make_their_cell(self):
-        for make, cell_class in (
-            (lambda: HyperGRU(8, return_sequences=True, dropout=0.1, **SMALL), HyperGRUCell),
-            (lambda: HyperSimpleRNN(8, **SMALL), HyperSimpleRNNCell),
-            (lambda: LayerNormLSTM(8, forget_bias=0.5), LayerNormLSTMCell),
-        ):
-            layer = make()
-            self.assertIsInstance(layer.cell, cell_class)
+        for make in dynamic.LAYERS.values():
+            layer = make(8, return_sequences=True, dropout=0.1, seed=3)
+            self.assertIsInstance(layer.cell, make.cell_class)
+            self.assertEqual((layer.dropout, layer.cell.seed), (0.1, 3))
             for name in layer.forwarded:
                 self.assertEqual(getattr(layer, name), getattr(layer.cell, name))
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from random_weights import randomize
 
 import keras_hypernets
-from keras_hypernets import callbacks, converters, export, initializers, models, plots
+from keras_hypernets import callbacks, converters, dynamic, export, initializers, models, plots
 from keras_hypernets.models import char_lm, sequences
 
 common = {
@@ -473,10 +473,14 @@ CALLABLES = {
     "HyperLSTMCell": (keras_hypernets.HyperLSTMCell, {"units": 2}, HYPER_LSTM_CELL),
     "HyperGRUCell": (keras_hypernets.HyperGRUCell, {"units": 2}, HYPER_CELL),
     "HyperSimpleRNNCell": (keras_hypernets.HyperSimpleRNNCell, {"units": 2}, SIMPLE_CELL),
-    "LayerNormLSTM": (keras_hypernets.LayerNormLSTM, {"units": 2}, LAYER),
-    "HyperLSTM": (keras_hypernets.HyperLSTM, {"units": 2}, HYPER_LAYER),
-    "HyperGRU": (keras_hypernets.HyperGRU, {"units": 2}, HYPER_LAYER),
-    "HyperSimpleRNN": (keras_hypernets.HyperSimpleRNN, {"units": 2}, HYPER_LAYER),
+    **{
+        layer.__name__: (
+            layer,
+            {"units": 2},
+            HYPER_LAYER if issubclass(layer.cell_class, keras_hypernets.HyperCell) else LAYER,
+        )
+        for layer in dynamic.LAYERS.values()
+    },
     "GatedRNN": (
         lambda **given: keras_hypernets.GatedRNN(
             **{"cell": keras_hypernets.LayerNormLSTMCell(2), **given}

@@ -42,6 +42,7 @@ class HyperCell(GatedCell):
     - `state_names`: `"h"` first; the hyper cell's states begin with `"hyper_"`, and one of them is
       `"hyper_h"`.
     - `gates`: number of gates of the main cell, which is the first axis of its kernels.
+    - `gate_names` (optional): their names, for figures.
     - `bias_rows` (optional): number of rows of its bias. Default: `gates`.
     - `hyper_gates`, `hyper_bias_rows` (optional): the same for the hyper cell. Default: the main
       cell's.
@@ -102,6 +103,7 @@ class HyperCell(GatedCell):
     """
 
     gates = None
+    gate_names = None
     bias_rows = None
     hyper_gates = None
     hyper_bias_rows = None

@@ -68,6 +68,7 @@ class HyperGRUCell(HyperCell):
 
     state_names = ("h", "hyper_h")
     gates = 3
+    gate_names = ("z, update", "r, reset", "h, candidate")
     bias_rows = 4
 
     def __init__(

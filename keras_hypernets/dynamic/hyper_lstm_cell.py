@@ -109,6 +109,7 @@ class HyperLSTMCell(LSTMTail, HyperCell):
     state_names = ("h", "c", "hyper_h", "hyper_c")
     float32_states = ("c", "hyper_c")
     gates = 4
+    gate_names = ("i, input", "f, forget", "c, candidate", "o, output")
     bias_rows = 4
 
     def __init__(

@@ -14,12 +14,6 @@ from keras_hypernets.validation import positive_integer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# By the number of kernels, in the order in which they are stored, which is Keras'.
-GATES = {
-    1: ("h",),
-    3: ("z, update", "r, reset", "h, candidate"),
-    4: ("i, input", "f, forget", "c, candidate", "o, output"),
-}
 VISIBLE = str.maketrans({" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"})
 
 
@@ -97,7 +91,8 @@ def plot_weight_changes(model: keras.Model, text: str, layer: int = 0, width: in
         [Ha et al., 2016](https://arxiv.org/abs/1609.09106), figures 4 and 7.
     """
     width = positive_integer("width", width)
-    return draw_weight_changes(weight_changes(model, text, layer), text, width)
+    norms = weight_changes(model, text, layer)
+    return draw_weight_changes(cell_of(model, layer), norms, text, width)
 
 
 def change_norms(cell: keras.Layer, generated: dict, text: str) -> np.ndarray:
@@ -107,16 +102,17 @@ def change_norms(cell: keras.Layer, generated: dict, text: str) -> np.ndarray:
     return ops.convert_to_numpy(cell.recurrent_kernel_changes(one))[0]
 
 
-def draw_weight_changes(norms: np.ndarray, text: str, width: int = 64) -> "Figure":
-    """Draws norms `(time - 1, gates)` under the characters of a text."""
+def draw_weight_changes(
+    cell: keras.Layer, norms: np.ndarray, text: str, width: int = 64
+) -> "Figure":
+    """Draws norms `(time - 1, gates)` of a cell under the characters of a text."""
     from matplotlib.figure import Figure  # not pyplot, which may look for a screen
 
     gates = norms.shape[1]
     largest = norms.max(axis=0)
     field = np.concatenate([np.full((1, gates), np.nan), norms / np.where(largest > 0, largest, 1)])
-    labels = [
-        f"{gate} ({n:.3g})" for gate, n in zip(GATES.get(gates, range(gates)), largest, strict=True)
-    ]
+    names = cell.gate_names or range(gates)
+    labels = [f"{gate} ({n:.3g})" for gate, n in zip(names, largest, strict=True)]
     symbols = [c if c.isprintable() else "\ufffd" for c in text.translate(VISIBLE)]
     lines, width = math.ceil(len(text) / width), min(width, max(len(text), 24))
     size = (0.15 * width + 1.5, (0.2 * gates + 0.3) * lines + 0.8)

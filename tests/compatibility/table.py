@@ -10,7 +10,9 @@ import test_recurrent_life as life
 import test_round_trips as trips
 from rows import ROWS
 
-LAYERS = ("HyperLSTM", "HyperGRU", "HyperSimpleRNN", "LayerNormLSTM", "GatedRNN")
+from keras_hypernets import dynamic
+
+LAYERS = (*(layer.__name__ for layer in dynamic.LAYERS.values()), "GatedRNN")
 COLUMNS = {
     **{name: [name] for name in LAYERS},
     "cells in `RNN`": [row.name for row in ROWS if row.kind == "cell"],
@@ -28,6 +30,7 @@ TESTS = {
     "training goes on from a file": trips.test_training_goes_on_as_if_nothing_had_been,
     "masks, states, `go_backwards`, `unroll`, `zero_output_for_mask`": life.test_outputs_and_states,
     "gradients, also into states": life.test_gradients,
+    "training with dropout on inputs and states": life.test_training_with_dropout,
     "`stateful`, `reset_state`": life.test_stateful,
     "padded stacks, `mask_zero`": life.test_padding_in_a_stack,
     "`Masking`": life.test_masking_layer,

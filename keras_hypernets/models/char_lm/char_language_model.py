@@ -2,25 +2,14 @@
 
 import keras
 
-from keras_hypernets.dynamic.hyper_gru import HyperGRU
-from keras_hypernets.dynamic.hyper_lstm import HyperLSTM
-from keras_hypernets.dynamic.hyper_simple_rnn import HyperSimpleRNN
-from keras_hypernets.dynamic.layer_norm_lstm import LayerNormLSTM
+from keras_hypernets.dynamic import LAYERS
 from keras_hypernets.models.char_lm.character_embedding import CharacterEmbedding
 from keras_hypernets.models.sequences.stepping import is_chain, layers_of
 from keras_hypernets.validation import boolean, one_of, positive_integer, rate, seed_integer
 
 # What decides how a model reads its text is not the user's to choose.
 FIXED_OPTIONS = ("go_backwards", "return_sequences", "return_state", "time_major", "unroll")
-
-
-RECURRENT_LAYERS = {
-    "hyper_lstm": HyperLSTM,
-    "layer_norm_lstm": LayerNormLSTM,
-    "lstm": keras.layers.LSTM,
-    "hyper_gru": HyperGRU,
-    "hyper_simple_rnn": HyperSimpleRNN,
-}
+RECURRENT_LAYERS = {**LAYERS, "lstm": keras.layers.LSTM}
 
 
 def char_language_model(
