@@ -12,7 +12,23 @@ class FullSignature:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        cls.__signature__ = signature_of(arguments_of(cls).values())
+        cls.__signature__ = ClassSignature(arguments_of(cls).values())
+
+
+class ClassSignature:
+    """The signature of a class: these parameters and `**kwargs`.
+
+    It is hidden from instances, which `inspect.signature` asks for their `__call__`.
+    """
+
+    def __init__(self, parameters: Iterable[inspect.Parameter]):
+        kwargs = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
+        self.signature = inspect.Signature([*parameters, kwargs])
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("__signature__")
+        return self.signature
 
 
 @functools.cache
@@ -32,9 +48,3 @@ def arguments_of(cls: type) -> dict[str, inspect.Parameter]:
         for p in named:
             found.setdefault(p.name, p if own else p.replace(kind=p.KEYWORD_ONLY))
     return found
-
-
-def signature_of(parameters: Iterable[inspect.Parameter]) -> inspect.Signature:
-    """Returns a signature of these parameters and `**kwargs`."""
-    kwargs = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
-    return inspect.Signature([*parameters, kwargs])

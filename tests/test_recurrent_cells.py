@@ -175,6 +175,9 @@ class HyperLSTMTest(tf.test.TestCase):
         names = list(inspect.signature(HyperLSTM).parameters)
         self.assertEqual(names[:3], ["units", "hyper_units", "embedding_dim"])
         self.assertNotIn("cell", names)
+        # Of a layer it is that of its call, which tf.function reads.
+        of_call = inspect.signature(keras.layers.LSTM(4))
+        self.assertEqual(inspect.signature(HyperLSTM(4)), of_call)
 
     def test_attributes_of_the_layer(self):
         layer = HyperLSTM(6, 5, 3, forget_bias=0.5, activation="relu")

@@ -279,7 +279,7 @@ def test_a_version_that_another_export_took_stays(tmp_path):
     taken, free = tmp_path / "model" / "1", tmp_path / "model" / "2"
     taken.mkdir(parents=True)
     (taken / "saved_model.pb").touch()
-    with mock.patch.object(export, "_next_version", side_effect=[taken, taken, free]):
+    with mock.patch.object(export.saved_model, "_next_version", side_effect=[taken, taken, free]):
         written = export.export_saved_model(dense, tmp_path / "model", version="next")
     assert written == str(free)
     assert os.listdir(taken) == ["saved_model.pb"]

@@ -3,7 +3,7 @@
 import keras
 
 from keras_hypernets.dynamic.gated_rnn import GatedRNN
-from keras_hypernets.signatures import arguments_of, signature_of
+from keras_hypernets.signatures import ClassSignature, arguments_of
 from keras_hypernets.validation import rate
 
 
@@ -46,7 +46,7 @@ class CellLayer(GatedRNN):
         arguments = {name: p for name, p in arguments_of(cls).items() if name != "cell"}
         if cls.cell_class is not None and cls.__init__ is CellLayer.__init__:
             arguments = {**arguments_of(cls.cell_class), **arguments}
-        cls.__signature__ = signature_of(arguments.values())
+        cls.__signature__ = ClassSignature(arguments.values())
 
     def __init__(
         self,
