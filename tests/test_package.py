@@ -29,7 +29,7 @@ RANKS = {
     "callbacks": 4,
 }
 HEAVY = ("tensorflow", "tensorflow_datasets", "matplotlib", "jax", "torch")
-FREE = ("layers_within", "signatures", "summaries", "validation", "version")
+FREE = ("constructor_arguments", "layers_within", "summaries", "validation", "version")
 
 
 def imports(path):

@@ -2,8 +2,8 @@
 
 import keras
 
+from keras_hypernets.constructor_arguments import ClassSignature, arguments_of
 from keras_hypernets.dynamic.gated_rnn import GatedRNN
-from keras_hypernets.signatures import ClassSignature, arguments_of
 from keras_hypernets.validation import rate
 
 

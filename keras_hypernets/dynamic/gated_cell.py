@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
+from keras_hypernets.constructor_arguments import FullSignature
 from keras_hypernets.dynamic.weights_of_tail import WeightsOfTail
 from keras_hypernets.initializers import per_gate
-from keras_hypernets.signatures import FullSignature
 from keras_hypernets.validation import (
     boolean,
     keras_object,

@@ -21,7 +21,7 @@ LOOP_OPTIONS = (
 class GatedRNN(keras.layers.RNN):
     """`keras.layers.RNN` for a `GatedCell`, with a faster loop in training.
 
-    The loop computes each kernel's gradient in one product over all steps
+    The loop computes each kernel's gradient in one product over many steps
     (`dynamic/recurrence/tensorflow.py` explains how). Values and gradients are those of
     `keras.layers.RNN(cell)`. Keras' own loop runs outside training, with `unroll=True`, in eager
     TensorFlow, on PyTorch, and for a cell that overrides `call` or `draw_dropout_masks` or has

@@ -52,7 +52,7 @@ class HyperCell(GatedCell):
       `"hyper"`, the sum over x, h and hyper_h.
     - `tail`: as in `GatedCell`. `pre` holds `"input"` and `"recurrent"`, the main cell's products
       with x and h, and the hyper cell's sums. First it updates the hyper cell; then
-      `modulated_sums(hyper_h, pre, parameters)` gives the main cell's sums under the new weights,
+      `modulated_sums(hyper_h, pre, weights)` gives the main cell's sums under the new weights,
       without the bias b_0.
 
     Args:
@@ -85,11 +85,11 @@ class HyperCell(GatedCell):
     ...     def add_layer_norms(self, units, prefix=""):
     ...         self.add_layer_norm(f"{prefix}gate", (1 if prefix else 2, units))
     ...
-    ...     def tail(self, pre, state, parameters, dropout_masks):
-    ...         hyper = self.add_bias(pre["hyper"], parameters, "hyper_bias")
-    ...         hyper_h = self.activation(self.normalize(hyper, parameters, "hyper_gate"))[0]
-    ...         gates = sum(self.modulated_sums(hyper_h, pre, parameters))
-    ...         gates = self.normalize(self.add_bias(gates, parameters, "bias"), parameters, "gate")
+    ...     def tail(self, pre, state, weights, dropout_masks):
+    ...         hyper = self.add_bias(pre["hyper"], weights, "hyper_bias")
+    ...         hyper_h = self.activation(self.normalize(hyper, weights, "hyper_gate"))[0]
+    ...         gates = sum(self.modulated_sums(hyper_h, pre, weights))
+    ...         gates = self.normalize(self.add_bias(gates, weights, "bias"), weights, "gate")
     ...         f, c = keras.ops.unstack(gates, 2)
     ...         f = self.recurrent_activation(f)
     ...         h = f * state["h"] + (1 - f) * self.activation(c)
@@ -277,12 +277,12 @@ class HyperCell(GatedCell):
         z_x, z_h, z_b = ops.split(z, 3)
         return z_x, z_h, ops.matmul(z_b, weights["scale_kernel"])
 
-    def modulate(self, products, weights):
+    def modulate(self, products, generated):
         """Scales products `(gates, batch, units)`, or mixes those of `embedding_dim` kernels."""
         if self.weight_generation == "scaling":
-            return weights * products
+            return generated * products
         shape = (self.gates, self.embedding_dim, -1, self.units)
-        return ops.einsum("gzbu,gbz->gbu", ops.reshape(products, shape), weights)
+        return ops.einsum("gzbu,gbz->gbu", ops.reshape(products, shape), generated)
 
     def modulated_sums(self, hyper_h, pre, weights):
         """Returns the modulated products of x and of h, and b, each `(gates, batch, units)`."""

@@ -15,7 +15,7 @@ class Signature(NamedTuple):
     inputs: dict[str, tuple[str, tuple, Any]]
 
     def traced(self) -> Any:
-        """Returns the function as a graph for inputs of all sizes."""
+        """Traces the function to a graph for inputs of all sizes: this is where it runs."""
         import tensorflow as tf
 
         specs = [tf.TensorSpec(shape, kind, name) for name, (kind, shape, _) in self.inputs.items()]

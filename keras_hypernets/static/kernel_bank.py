@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_hypernets.signatures import FullSignature
+from keras_hypernets.constructor_arguments import FullSignature
 from keras_hypernets.static.kernel_generator import (
     check_generator,
     kernel_shape,

@@ -139,21 +139,21 @@ def _run(steps, output, x, state, kernels, weights, mask, seed, checkpoint_every
             last, outputs, kept = forward(of_x, state, without("x", kernels), weights, *at(n))
             return last, outputs, ({"x": of_x, **kept[0]}, kept[1])
 
-        def block(n, state):
+        def forward_block(n, state):
             last, outputs, kept = run_block(n, state)
             return last, (outputs, state if checkpoint_every else kept)
 
         states = nest.map_structure(spec_of, state)
         kept = specs_of_products(x, kernels), without(OUTPUT, states)
         specs = specs_of_block(results[1]), states if checkpoint_every else specs_of_block(kept)
-        last, (outputs, kept) = loop(blocks, blocks, block, state, specs)
+        last, (outputs, kept) = loop(blocks, blocks, forward_block, state, specs)
         outputs = nest.map_structure(joined, outputs)
 
         def gradient(*upstream):
             dlast, doutputs = nest.pack_sequence_as(results, upstream)
             doutputs = nest.map_structure(in_blocks, doutputs)
 
-            def block(n, carry):
+            def backward_block(n, carry):
                 dstate, dkernels, dweights = carry
                 saved = nest.map_structure(lambda array: array.read(n), kept)
                 products, before = run_block(n, saved)[-1] if checkpoint_every else saved
@@ -172,7 +172,7 @@ def _run(steps, output, x, state, kernels, weights, mask, seed, checkpoint_every
 
             zeros = nest.map_structure(zeros_for_sum, (kernels, weights))
             (dstate, dkernels, dweights), dx = loop(
-                blocks, blocks, block, (dlast, *zeros), spec_of(x[0]), reverse=True
+                blocks, blocks, backward_block, (dlast, *zeros), spec_of(x[0]), reverse=True
             )
             found = joined(dx), dstate, dkernels, dweights
             found = nest.map_structure(lambda d, v: tf.cast(d, v.dtype), found, arguments)

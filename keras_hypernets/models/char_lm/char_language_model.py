@@ -9,6 +9,7 @@ from keras_hypernets.validation import boolean, one_of, positive_integer, rate, 
 
 # What decides how a model reads its text is not the user's to choose.
 FIXED_OPTIONS = ("go_backwards", "return_sequences", "return_state", "time_major", "unroll")
+# A new layer belongs in `keras_hypernets.dynamic.LAYERS`.
 RECURRENT_LAYERS = {**LAYERS, "lstm": keras.layers.LSTM}
 
 

@@ -93,7 +93,7 @@ def initial_states(model: keras.Model, batch_size: int) -> list:
 
 
 def run(model: keras.Model, inputs: Any, states: list, mask: Any = None) -> tuple[Any, list]:
-    """Reads a window of steps from given states.
+    """Reads a window of steps from given states, by Keras' own loop over each layer's cell.
 
     Args:
         model: a chain of recurrent layers, stateful or not; its own states stay.
