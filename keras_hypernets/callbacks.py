@@ -16,7 +16,7 @@ from keras_hypernets.layers_within import generated_within
 from keras_hypernets.models.sequences.stepping import recurrent_layers
 from keras_hypernets.plots.cell_saturation import draw_cell_saturation, tanh_of
 from keras_hypernets.plots.reading import inputs_of, read
-from keras_hypernets.plots.watching import generating_layers, watcher_of
+from keras_hypernets.plots.watching import generating_layers, watch
 from keras_hypernets.plots.weight_changes import change_norms, draw_weight_changes
 from keras_hypernets.summaries import tensorflow, write_figure, write_histogram, write_scalar
 from keras_hypernets.validation import boolean, path, positive_integer
@@ -98,7 +98,6 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         if isinstance(self.sample, str):
             self._inputs = inputs_of(self.model, self.sample, "sample")
-            self._watch = watcher_of(self.model)
         elif self.sample is not None:
             if not self.model.built or not generating_layers(self.model):
                 raise ValueError(
@@ -107,9 +106,8 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
                     f"Received: {type(self.sample).__name__} for {self.model.name}"
                 )
             self._inputs = self.sample
-            self._watch = watcher_of(self.model)
             try:
-                self._watch(self.sample)
+                watch(self.model, self.sample)
             except Exception as error:  # each backend has its own
                 raise ValueError(
                     f"`sample` must be inputs of {self.model.name}. "
@@ -120,7 +118,7 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch % self.every:
             return
-        watched = {} if self.sample is None else self._watch(self._inputs)
+        watched = {} if self.sample is None else watch(self.model, self._inputs)
         self.spreads = {}
         with self._writer.as_default(step=epoch):
             for name, weights, healthy in _ranges(self.model, watched):

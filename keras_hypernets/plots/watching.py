@@ -1,7 +1,7 @@
 """What the recurrent cells of a model generate while it runs."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_hypernets.layers_within import layers_within
+from keras_hypernets.models.sequences.traced import traced
 
 
 def generating_layers(model: keras.Model) -> dict[str, keras.layers.RNN]:
@@ -20,46 +21,37 @@ def generating_layers(model: keras.Model) -> dict[str, keras.layers.RNN]:
     }
 
 
-def watcher_of(model: keras.Model) -> Callable[[Any], dict]:
-    """Returns a function from a model's inputs to what its recurrent cells generate.
+def watch(model: keras.Model, inputs: Any) -> dict:
+    """Returns what a model's recurrent cells generate while it reads inputs.
 
-    The function returns, for each path of `generating_layers` whose layer reads anything, a
-    dictionary from names to `(steps, gates, size)`: the steps of all sequences without those that
-    are masked. The model runs as in inference, stateful layers from zeros, and stays as it is.
+    For each path of `generating_layers` whose layer reads anything, that is a dictionary from names
+    to `(steps, gates, size)`: the steps of all sequences without those that are masked. The model
+    runs as in inference, stateful layers from zeros, and stays as it is.
     """
-    layers = generating_layers(model)
-    states = [
-        state
+    # Eager TensorFlow would take 100 ms for a step of time.
+    calls = traced(_run, model)(keras.tree.map_structure(ops.convert_to_tensor, inputs))
+    calls = keras.tree.map_structure(ops.convert_to_numpy, calls)
+    return {
+        path: {
+            name: np.concatenate([generated[name][steps] for generated, steps in of_layer])
+            for name in of_layer[0][0]
+        }
+        for path, of_layer in calls.items()
+        if any(steps.any() for _, steps in of_layer)
+    }
+
+
+def _run(model, inputs):
+    zeros = [
+        (state, ops.zeros(state.shape, state.dtype))
         for _, layer in layers_within(model)
         if isinstance(layer, keras.layers.RNN)
         for state in keras.tree.flatten(layer.states or [])
     ]
-
-    def run(inputs):
-        zeros = [(state, ops.zeros(state.shape, state.dtype)) for state in states]
-        # In the scope no variable changes, neither states nor seeds.
-        with keras.StatelessScope(zeros), _watched(layers) as calls:
-            model(inputs, training=False)
-        return calls
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # Eager TensorFlow would take 100 ms for a step of time.
-        run = tf.function(run, autograph=False)
-
-    def watch(inputs):
-        calls = keras.tree.map_structure(ops.convert_to_numpy, run(inputs))
-        return {
-            path: {
-                name: np.concatenate([generated[name][steps] for generated, steps in of_layer])
-                for name in of_layer[0][0]
-            }
-            for path, of_layer in calls.items()
-            if any(steps.any() for _, steps in of_layer)
-        }
-
-    return watch
+    # In the scope no variable changes, neither states nor seeds.
+    with keras.StatelessScope(zeros), _watched(generating_layers(model)) as calls:
+        model(inputs, training=False)
+    return calls
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_hypernets.plots.reading import cell_of, inputs_of
-from keras_hypernets.plots.watching import generating_layers, watcher_of
+from keras_hypernets.plots.watching import generating_layers, watch
 from keras_hypernets.validation import positive_integer
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def weight_changes(model: keras.Model, text: str, layer: int = 0) -> np.ndarray:
     """
     inputs = inputs_of(model, text)
     path, cell = _generating_cell(model, layer)
-    return change_norms(cell, watcher_of(model)(inputs)[path], text)
+    return change_norms(cell, watch(model, inputs)[path], text)
 
 
 def plot_weight_changes(model: keras.Model, text: str, layer: int = 0, width: int = 64) -> "Figure":
