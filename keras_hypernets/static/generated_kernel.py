@@ -1,4 +1,4 @@
-"""What layers with a generated kernel have in common."""
+"""Base class of the layers with a generated kernel."""
 
 import keras
 
@@ -12,7 +12,7 @@ from keras_hypernets.static.kernel_generator import (
 from keras_hypernets.static.tile_embeddings import TileEmbeddings, spread_of_kernel
 from keras_hypernets.validation import boolean, keras_object, positive_integer
 
-EMBEDDING_DIM = 16  # of a layer's own generator, unless it is given
+EMBEDDING_DIM = 16  # default of a layer's own generator
 GENERATION_OPTIONS = (
     "generator",
     "embedding_dim",
@@ -28,27 +28,27 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
 
     A kernel is cut into tiles along its two channel axes, row-major: `(input tiles, output tiles)`
     (eq. 3 of the paper). Each tile has its own row of `embedding`. Without a shared generator the
-    layer makes its own, whose tile is the whole kernel. A layer that is called with a `kernel`,
-    from a `KernelBank`, has no weight but its bias.
+    layer creates its own, whose tile is the whole kernel. A layer called with a `kernel` from a
+    `KernelBank` has no weight except its bias.
 
     A generator shared by several layers stays shared in `.keras` files. `clone_model`,
-    `from_config` and a bare JSON config give each layer its own copy. The generator is part of each
-    of its layers: freezing one layer freezes it for all. To train embeddings alone, pass a
-    generator with `trainable=False`.
+    `from_config` and a bare JSON config give each layer its own copy. The generator is a sublayer
+    of each layer that uses it: freezing one layer freezes it for all. To train only the embeddings,
+    pass a generator with `trainable=False`.
 
-    A subclass sets `plain_class`, the Keras layer that it becomes when it is baked.
+    A subclass sets `plain_class`, the Keras layer that replaces it when a model is baked.
 
     Args:
-        generator: `KernelGenerator` to share, or `None` (default).
+        generator: shared `KernelGenerator`. Default `None`: the layer creates its own.
         embedding_dim: size of the embedding of the layer's own generator. Default `None`: 16.
-        hidden_units: of the layer's own generator. Default `None`: as `embedding_dim`. Both must be
-            `None` with a shared generator or a given kernel.
+        hidden_units: hidden size of the layer's own generator. Default `None`: `embedding_dim`.
+            Both must be `None` with a shared generator or a given kernel.
         activation, use_bias, bias_initializer, bias_regularizer, bias_constraint: as in Keras.
-        embedding_initializer, embedding_regularizer, embedding_constraint: of `embedding`, see
+        embedding_initializer, embedding_regularizer, embedding_constraint: for `embedding`, see
             `TileEmbeddings`. Default `None`.
-        kernel_regularizer: applied to the generated kernel, once however often the layer is called,
-            unless its embedding is frozen. Default `None`.
-        **kwargs: those of `keras.Layer`.
+        kernel_regularizer: regularizer of the generated kernel, applied once however often the
+            layer is called, unless its embedding is frozen. Default `None`.
+        **kwargs: arguments of `keras.Layer`.
     """
 
     plain_class = None
@@ -90,12 +90,12 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
         self.bias_constraint = keras_object("bias_constraint", bias_constraint)
 
     def build_kernel(self, kernel_shape, given_shape):
-        """Makes the embedding of a kernel `(*window, in, out)`, and a generator if needed.
+        """Creates the embedding of a kernel `(*window, in, out)`, and a generator if needed.
 
-        Nothing is made if the layer is given its kernel, of `given_shape`.
+        Creates neither if the layer is given a kernel, of shape `given_shape`.
 
         Raises:
-            ValueError: if the kernel cannot be made of the generator's tiles, or has another shape.
+            ValueError: if the kernel does not consist of whole tiles, or has the wrong shape.
         """
         if None in kernel_shape:
             raise ValueError(
@@ -126,7 +126,7 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
         self.embedding = self.add_embedding(self.generator, [self.kernel_shape])
 
     def check_given_kernel(self, shape):
-        """Raises a ValueError unless a call has a kernel if and only if the first one had."""
+        """Raises ValueError unless every call gets a kernel of the same shape, or none does."""
         if (shape is not None) != self.takes_kernel:
             raise ValueError(
                 f"`kernel` must be given to {self.name} in every call or in none. "
@@ -159,14 +159,14 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
         return self.generator.kernels(self.embedding, [self.kernel_shape])[0]
 
     def generated_weights(self):
-        """Returns `{"kernel": kernel}`, or nothing if the layer is given its kernel."""
+        """Returns `{"kernel": kernel}`, or `{}` if the layer is given its kernel."""
         return {} if self.takes_kernel else {"kernel": self.kernel}
 
     def plain_layer(self, kernel=None):
-        """Returns a built Keras layer that computes the same, with the kernel as a weight.
+        """Returns a built Keras layer with the same outputs and the kernel as a weight.
 
         Args:
-            kernel: the kernel of the layer's calls, if it is given one there.
+            kernel: the kernel passed to the layer's calls, if any.
         """
         config = self.get_config()
         config = {name: config[name] for name in config if name not in GENERATION_OPTIONS}
@@ -180,16 +180,16 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
         return plain
 
     def healthy_spreads(self):
-        """Returns the range of the kernel's spread in good training, for the callback."""
+        """Returns the healthy range of the kernel's spread: see `GeneratedWeightsMonitor`."""
         return {} if self.takes_kernel else {"kernel": spread_of_kernel(self.kernel_shape)}
 
     def kernel_of(self, given):
-        """The kernel of a call, generated or given."""
+        """Returns the kernel of a call: `given`, or the generated one."""
         self.check_given_kernel(None if given is None else given.shape)
         return self.kernel if given is None else given
 
     def finish(self, outputs, bias):
-        """Adds the bias, if there is one, and applies the activation."""
+        """Adds the bias, if any, and applies the activation."""
         return self.activation(outputs if bias is None else outputs + bias)
 
     def get_config(self):
@@ -209,7 +209,7 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
     @classmethod
     def from_config(cls, config):
         config = with_generator(config)
-        # Older files have the default as a number, also with a shared generator or a given kernel.
+        # Older files store the default as a number, even with a shared generator or a given kernel.
         if config.get("embedding_dim") == EMBEDDING_DIM:
             config["embedding_dim"] = None
         return cls(**config)

@@ -1,4 +1,4 @@
-"""HyperConv: what HyperConv1D, 2D and 3D have in common."""
+"""HyperConv: base class of HyperConv1D, HyperConv2D and HyperConv3D."""
 
 import keras
 from keras import ops
@@ -8,14 +8,14 @@ from keras_hypernets.validation import one_of, positive_integer
 
 
 class HyperConv(GeneratedKernelLayer):
-    """Base class of the convolutions with a generated kernel; a subclass sets `rank`.
+    """Base class of convolutions with a generated kernel. A subclass sets `rank`.
 
     Args:
-        filters: positive integer, channels of the output.
+        filters: positive integer, number of output channels.
         kernel_size: integer or `rank` integers.
-        generator: `KernelGenerator` with a tile `(*window, in, out)` to share, or `None` (default).
+        generator: shared `KernelGenerator` with a tile `(*window, in, out)`. Default `None`.
         strides, padding, data_format, dilation_rate, groups: as in `keras.layers.Conv2D`.
-        **kwargs: those of `GeneratedKernelLayer`.
+        **kwargs: arguments of `GeneratedKernelLayer`.
     """
 
     rank = None
@@ -102,7 +102,7 @@ class HyperConv(GeneratedKernelLayer):
         if self.built:
             self.check_given_kernel(kernel_shape)
         channels = inputs_shape[-1 if self.data_format == "channels_last" else 1]
-        # Groups do not change the shape, and `ops.conv` takes none with symbolic tensors.
+        # Groups do not change the shape, and `ops.conv` rejects them for symbolic tensors.
         kernel = keras.KerasTensor((*self.kernel_size, channels, self.filters))
         return self.convolve(keras.KerasTensor(inputs_shape), kernel).shape
 

@@ -9,36 +9,36 @@ from keras_hypernets.static.hyper_conv import HyperConv
 class HyperConv2D(HyperConv):
     """2D convolution with a generated kernel.
 
-    `activation(conv(x, K) + b)` with K from a `KernelGenerator` (eq. 2 of the paper), assembled
-    from tiles along its channels (eq. 3) where the generator's tile is smaller. Only the kernel is
-    generated; the bias is an ordinary weight.
+    Computes `activation(conv(x, K) + b)`. A `KernelGenerator` generates K (eq. 2 of the paper). If
+    its tile is smaller than K, several tiles make up K along the channels (eq. 3). The bias is an
+    ordinary weight.
 
     Args:
-        filters: positive integer, channels of the output.
-        kernel_size: integer or two integers; that of the generator's tile.
-        generator: `KernelGenerator` with a tile `(height, width, in, out)` to share, or `None`
-            (default): the layer makes its own, whose tile is the whole kernel.
+        filters: positive integer, number of output channels.
+        kernel_size: integer or two integers, equal to that of the generator's tile.
+        generator: shared `KernelGenerator` with a tile `(height, width, in, out)`. Default `None`:
+            the layer creates its own, whose tile is the whole kernel.
         embedding_dim: size of the embedding z of the layer's own generator. Default `None`: 16.
-        hidden_units: of the layer's own generator. Default `None`: as `embedding_dim`. Both must be
-            `None` with a shared generator or a kernel from a `KernelBank`.
+        hidden_units: hidden size of the layer's own generator. Default `None`: `embedding_dim`.
+            Both must be `None` with a shared generator or a kernel from a `KernelBank`.
         strides, padding, data_format, dilation_rate, groups, activation, use_bias,
         bias_initializer, bias_regularizer, bias_constraint: as in `keras.layers.Conv2D`.
-        embedding_initializer, embedding_regularizer, embedding_constraint: of the embeddings.
-            Default `None`: initial values with which the kernel has the variance of He's.
-        kernel_regularizer: applied to the generated kernel. Default `None`.
-        **kwargs: those of `keras.Layer`.
+        embedding_initializer, embedding_regularizer, embedding_constraint: for the embeddings.
+            Default `None`: the kernel starts with the variance of He initialisation.
+        kernel_regularizer: regularizer of the generated kernel. Default `None`.
+        **kwargs: arguments of `keras.Layer`.
 
     Call arguments:
-        inputs: `(batch, height, width, channels)`, or channels first with that `data_format`.
+        inputs: `(batch, height, width, channels)`, or channels first, as `data_format` says.
         kernel: `(height, width, channels / groups, filters)` from a `KernelBank`. Default `None`:
             the layer generates its own.
 
     Returns:
-        `(batch, new_height, new_width, filters)`, or channels first. `layer.kernel` is the
-        generated kernel `(height, width, channels / groups, filters)`.
+        `(batch, new_height, new_width, filters)`, or channels first, like the inputs.
+        `layer.kernel` is the generated kernel `(height, width, channels / groups, filters)`.
 
     Raises:
-        ValueError: for an argument out of its range, or a kernel that is not made of whole tiles.
+        ValueError: if an argument is out of range, or the kernel does not consist of whole tiles.
 
     Example:
 

@@ -10,23 +10,22 @@ class HyperConv3D(HyperConv):
     """3D convolution with a generated kernel: see `HyperConv2D`.
 
     Args:
-        filters: positive integer, channels of the output.
-        kernel_size: integer or three integers; that of the generator's tile.
-        generator: `KernelGenerator` with a tile `(depth, height, width, in, out)` to share, or
-            `None` (default): the layer makes its own, whose tile is the whole kernel.
+        filters: positive integer, number of output channels.
+        kernel_size: integer or three integers, equal to that of the generator's tile.
+        generator: shared `KernelGenerator` with a tile `(depth, height, width, in, out)`. Default
+            `None`: the layer creates its own, whose tile is the whole kernel.
         All other arguments: as in `HyperConv2D` and `keras.layers.Conv3D`.
 
     Call arguments:
-        inputs: `(batch, depth, height, width, channels)`, or channels first with that
-            `data_format`.
+        inputs: `(batch, depth, height, width, channels)`, or channels first, as `data_format` says.
         kernel: `(depth, height, width, channels / groups, filters)` from a `KernelBank`.
             Default `None`: the layer generates its own.
 
     Returns:
-        `(batch, new_depth, new_height, new_width, filters)`, or channels first.
+        `(batch, new_depth, new_height, new_width, filters)`, or channels first, like the inputs.
 
     Raises:
-        ValueError: for an argument out of its range, or a kernel that is not made of whole tiles.
+        ValueError: if an argument is out of range, or the kernel does not consist of whole tiles.
 
     Example:
 

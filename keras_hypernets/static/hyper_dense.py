@@ -9,22 +9,22 @@ from keras_hypernets.validation import positive_integer
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class HyperDense(GeneratedKernelLayer):
-    """Dense layer with a generated kernel: `activation(x K + b)`, K from a `KernelGenerator`.
+    """Dense layer with a kernel K from a `KernelGenerator`: `activation(x K + b)`.
 
     Args:
         units: positive integer, size of the output.
-        generator: `KernelGenerator` with a tile `(in, out)` to share, or `None` (default): the
-            layer makes its own, whose tile is the whole kernel.
+        generator: shared `KernelGenerator` with a tile `(in, out)`. Default `None`: the layer
+            creates its own, whose tile is the whole kernel.
         embedding_dim: size of the embedding z of the layer's own generator. Default `None`: 16.
-        hidden_units: of the layer's own generator. Default `None`: as `embedding_dim`. Both must be
-            `None` with a shared generator or a kernel from a `KernelBank`.
-        activation: activation of the output. Default `None`.
-        use_bias: whether there is a bias, an ordinary weight. Default `True`.
-        bias_initializer, bias_regularizer, bias_constraint: of the bias.
-        embedding_initializer, embedding_regularizer, embedding_constraint: of the embeddings.
-            Default `None`: initial values with which the kernel has the variance of He's.
-        kernel_regularizer: applied to the generated kernel. Default `None`.
-        **kwargs: those of `keras.Layer`.
+        hidden_units: hidden size of the layer's own generator. Default `None`: `embedding_dim`.
+            Both must be `None` with a shared generator or a kernel from a `KernelBank`.
+        activation: activation function. Default `None`.
+        use_bias: whether to add a bias, an ordinary weight. Default `True`.
+        bias_initializer, bias_regularizer, bias_constraint: for the bias.
+        embedding_initializer, embedding_regularizer, embedding_constraint: for the embeddings.
+            Default `None`: the kernel starts with the variance of He initialisation.
+        kernel_regularizer: regularizer of the generated kernel. Default `None`.
+        **kwargs: arguments of `keras.Layer`.
 
     Call arguments:
         inputs: `(batch, ..., features)`.
@@ -35,7 +35,7 @@ class HyperDense(GeneratedKernelLayer):
         `(batch, ..., units)`. `layer.kernel` is the generated kernel `(features, units)`.
 
     Raises:
-        ValueError: for an argument out of its range, or a kernel that is not made of whole tiles.
+        ValueError: if an argument is out of range, or the kernel does not consist of whole tiles.
 
     Example:
 

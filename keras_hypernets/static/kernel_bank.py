@@ -1,4 +1,4 @@
-"""KernelBank: the kernels of many layers from one generator, in one product."""
+"""KernelBank: generates the kernels of many layers in one product."""
 
 import keras
 
@@ -16,29 +16,29 @@ from keras_hypernets.static.tile_embeddings import TileEmbeddings, spread_of_ker
 class KernelBank(FullSignature, TileEmbeddings, keras.Layer):
     """Generates the kernels of many layers in one product.
 
-    Layers with the same `generator` call it one after the other. A bank calls it once, for the
-    embeddings of all tiles of all kernels (eq. 2 of the paper), and the layers take their kernels
-    in the call. Since the bank is one layer of the model, its kernels keep sharing a generator
-    after `clone_model` and `from_config` too.
+    Layers with the same `generator` call it one after the other. A bank calls it once, on the
+    embeddings of all tiles of all kernels (eq. 2 of the paper). Pass each layer its kernel when you
+    call it. Since the bank is a single layer, its kernels still share a generator after
+    `clone_model` and `from_config`.
 
     Args:
         generator: `KernelGenerator` whose tiles the kernels consist of.
-        kernel_shapes: dictionary from a name to the shape of its kernel, `(*window, in, out)`.
-        kernel_regularizer: applied to each generated kernel, once however often it is used. Default
-            `None`.
-        embedding_initializer, embedding_regularizer, embedding_constraint: of the embeddings.
-            Default `None`: initial values with which kernels have the variance of He's.
-        **kwargs: those of `keras.Layer`.
+        kernel_shapes: dictionary from names to kernel shapes `(*window, in, out)`.
+        kernel_regularizer: regularizer of each generated kernel, applied once however often the
+            kernel is used. Default `None`.
+        embedding_initializer, embedding_regularizer, embedding_constraint: for the embeddings.
+            Default `None`: kernels start with the variance of He initialisation.
+        **kwargs: arguments of `keras.Layer`.
 
     Call arguments:
-        inputs: any tensor of the model, most simply its input. The kernels do not depend on it;
-            functional models of Keras need it as a place to begin.
+        inputs: any tensor of the model, such as its input. The kernels do not depend on it; it
+            only connects the bank to a functional model.
 
     Returns:
-        A dictionary from names to kernels, as `bank.generated_weights()`.
+        A dictionary from names to kernels, like `bank.generated_weights()`.
 
     Raises:
-        ValueError: if a kernel is not made of whole tiles, or for an argument of another kind.
+        ValueError: if a kernel does not consist of whole tiles, or an argument is invalid.
 
     Example:
 
@@ -84,11 +84,11 @@ class KernelBank(FullSignature, TileEmbeddings, keras.Layer):
         return self.generated_weights()
 
     def plain_layer(self):
-        """Returns `None`: a baked model has the kernels in the layers that take them."""
+        """Returns `None`: in a baked model, the layers that use the kernels own them."""
         return None
 
     def healthy_spreads(self):
-        """Returns the range of each kernel's spread in good training, for the callback."""
+        """Returns the healthy range of each kernel's spread: see `GeneratedWeightsMonitor`."""
         return {name: spread_of_kernel(shape) for name, shape in self.kernel_shapes.items()}
 
     def compute_output_shape(self, input_shape):

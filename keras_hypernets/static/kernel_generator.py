@@ -1,4 +1,4 @@
-"""KernelGenerator: the hypernetwork of the static half, from an embedding to a kernel tile."""
+"""KernelGenerator: the static hypernetwork, which maps an embedding to a kernel tile."""
 
 import itertools
 import math
@@ -11,33 +11,33 @@ from keras_hypernets.validation import one_of, positive_integer, seed_integer
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class KernelGenerator(keras.Layer):
-    r"""Two linear stages that turn an embedding z into one tile of a kernel.
+    r"""Generates a tile of a kernel from an embedding z, in two linear stages.
 
-    For every input channel i of the tile (eq. 2 of the paper, without any activation):
+    For every input channel i of the tile (eq. 2 of the paper; no activation):
 
         a_i = W_i z + B_i              W_i, B_i: `projection_kernel`, `projection_bias`
         K_i = W_out a_i + B_out        W_out, B_out: `output_kernel`, `output_bias`
 
-    W_i belongs to the input channel, W_out is shared by all. K_i, the part of the tile that reads
-    input channel i, has the tile's window and output channels.
+    Each input channel has its own W_i; all share W_out. K_i, the part of the tile that reads input
+    channel i, has the tile's window and output channels.
 
     One generator can serve many layers: pass it to each as `generator`, or to a `KernelBank`, which
-    generates the kernels of all in one product. A kernel is assembled from tiles along its
-    channels, and each tile has its own embedding. The layers own the embeddings.
+    generates all their kernels in one product. Kernels are assembled from tiles along their
+    channels. Each tile has its own embedding, which belongs to the layer.
 
-    A generated kernel starts with the variance of He's initialisation, whatever the number of tiles
+    A generated kernel starts with the variance of He initialisation, whatever the number of tiles
     (hyperfan-in, [Chang et al., 2020](https://arxiv.org/abs/2312.08399)):
     z ~ N(0, 1 / input tiles), W_i ~ N(0, 1 / embedding_dim), W_out ~ N(0, 2 / (fan-in of the tile
     * hidden_units)), biases 0.
 
     Args:
-        tile_shape: `(*window, in, out)`, such as `(height, width, in, out)` for 2D convolutions and
-            `(in, out)` for dense layers.
+        tile_shape: `(*window, in, out)`: `(height, width, in, out)` for 2D convolutions, `(in,
+            out)` for dense layers.
         embedding_dim: positive integer, size of z. Default 16.
-        hidden_units: positive integer, size of a_i. Default `None`: as `embedding_dim`.
+        hidden_units: positive integer, size of a_i. Default `None`: `embedding_dim`.
         initializer: `"hyperfan_in"` (default), `"hyperfan_out"` for the variance 2 / fan-out, or
             `"notebook"` for the values of the author's MNIST notebook: z ~ truncated N(0.01, 1),
-            both stages truncated N(0, 0.01^2), with which generated kernels start 200 times too
+            both stages truncated N(0, 0.01^2). These make generated kernels start 200 times too
             small.
         seed: integer seed of the initial values. Default `None`: random.
 
@@ -48,7 +48,7 @@ class KernelGenerator(keras.Layer):
         `(tiles, *tile_shape)`.
 
     Raises:
-        ValueError: for an argument out of its range.
+        ValueError: if an argument is out of range.
 
     Example:
 
@@ -121,7 +121,7 @@ class KernelGenerator(keras.Layer):
         """Returns how many tiles a kernel `(*window, in, out)` has along its two channel axes.
 
         Raises:
-            ValueError: if the kernel of `owner`, a name, cannot be made of whole tiles.
+            ValueError: if the kernel of `owner`, a name, does not consist of whole tiles.
         """
         *tile_window, tile_in, tile_out = self.tile_shape
         *window, inputs, outputs = kernel_shape
@@ -134,22 +134,22 @@ class KernelGenerator(keras.Layer):
         return inputs // tile_in, outputs // tile_out
 
     def embedding_initializer(self, input_tiles, output_tiles):
-        """Returns the initializer of the embeddings of a kernel of so many tiles (see above)."""
+        """Returns the initializer for the embeddings of a kernel with this many tiles."""
         if self.initializer == "notebook":
             return keras.initializers.TruncatedNormal(mean=0.01, stddev=1.0)
         tiles = input_tiles if self.initializer == "hyperfan_in" else output_tiles
         return keras.initializers.RandomNormal(stddev=math.sqrt(1 / tiles))
 
     def kernels(self, embedding, kernel_shapes):
-        """Generates the kernels whose tiles have the rows of `embedding`, in one product."""
+        """Generates kernels of these shapes from the rows of `embedding`, in one product."""
         tiles = self(embedding)
         counts = [math.prod(self.count_tiles(shape, self.name)) for shape in kernel_shapes]
         *ends, _ = itertools.accumulate(counts)
-        parts = ops.split(tiles, ends) if ends else [tiles]  # TensorFlow cannot split at no place
+        parts = ops.split(tiles, ends) if ends else [tiles]  # TensorFlow rejects an empty list
         return [self._assemble(*pair) for pair in zip(parts, kernel_shapes, strict=True)]
 
     def _assemble(self, tiles, kernel_shape):
-        # Row-major (eq. 3): rows of tiles are input channels.
+        # Row-major (eq. 3): the rows of the grid are input channels.
         *window, tile_in, tile_out = self.tile_shape
         grid = self.count_tiles(kernel_shape, self.name)
         tiles = ops.reshape(tiles, (*grid, *window, tile_in, tile_out))
@@ -187,7 +187,7 @@ def kernel_shape(name, shape):
 
 
 def check_generator(generator, dtype_policy):
-    """Raises a ValueError unless `generator` can write kernels for a layer of this dtype policy."""
+    """Raises ValueError unless `generator` can serve a layer with this dtype policy."""
     if not isinstance(generator, KernelGenerator):
         raise ValueError(
             f"`generator` must be a KernelGenerator. Received: generator={generator!r}"
@@ -200,14 +200,14 @@ def check_generator(generator, dtype_policy):
 
 
 def serialize_generator(generator):
-    """Returns a configuration that several layers in one `.keras` file can share."""
-    # Keras marks an object as shared only where it meets it again: serialized once, a generator's
-    # first layer would not carry the mark, and loading would part the layers.
+    """Returns a config that several layers in one `.keras` file can share."""
+    # Keras marks an object as shared only from its second serialization on: without the first one
+    # here, the first layer would load a generator of its own.
     keras.saving.serialize_keras_object(generator)
     return keras.saving.serialize_keras_object(generator)
 
 
 def with_generator(config):
-    """Returns a layer's configuration with its generator, if it has one, made from the file's."""
+    """Returns a layer's config with its `generator`, if any, deserialized."""
     generator = config.get("generator")
     return {**config, "generator": keras.saving.deserialize_keras_object(generator)}

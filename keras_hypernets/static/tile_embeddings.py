@@ -1,4 +1,4 @@
-"""The embeddings from which a layer's kernels are generated, one row for every tile."""
+"""The embeddings from which a layer's kernels are generated, one row per tile."""
 
 import math
 
@@ -8,18 +8,18 @@ from keras import ops
 from keras_hypernets.static.kernel_generator import KernelGenerator
 from keras_hypernets.validation import keras_object
 
-AROUND = 3  # a healthy kernel has between a third and three times its first spread
+AROUND = 3  # a healthy spread is between a third and three times the initial one
 
 
 class TileEmbeddings:
-    """A mixin of layers that own the embeddings of generated kernels.
+    """Mixin for layers that own the embeddings of generated kernels.
 
     Args:
         embedding_initializer: initializer of `embedding`, `(tiles, embedding_dim)`. Default `None`:
-            the generator's, with which kernels start with the variance of He's initialisation.
-        embedding_regularizer, embedding_constraint: of `embedding`. Default `None`.
-        kernel_regularizer: applied to each generated kernel, once however often it is used, unless
-            its embedding is frozen. Default `None`.
+            the generator's, which gives kernels the variance of He initialisation.
+        embedding_regularizer, embedding_constraint: for `embedding`. Default `None`.
+        kernel_regularizer: regularizer of each generated kernel, applied once however often the
+            kernel is used, unless its embedding is frozen. Default `None`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TileEmbeddings:
         self.kernel_regularizer = keras_object("kernel_regularizer", kernel_regularizer)
 
     def add_embedding(self, generator: KernelGenerator, kernel_shapes: list[tuple]):
-        """Adds the weight `embedding`: a row for every tile of these kernels, in order.
+        """Adds the weight `embedding`, with a row for each tile of these kernels, in order.
 
         Raises:
             ValueError: if a kernel does not consist of whole tiles.
@@ -88,6 +88,6 @@ class TileEmbeddings:
 
 
 def spread_of_kernel(shape: tuple) -> tuple[float, float]:
-    """Returns the range of sqrt(mean(kernel^2)) in good training, around He's sqrt(2 / fan-in)."""
+    """Returns the healthy range of sqrt(mean(kernel^2)), around He's sqrt(2 / fan-in)."""
     he = math.sqrt(2 / math.prod(shape[:-1]))
     return he / AROUND, he * AROUND
