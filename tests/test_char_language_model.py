@@ -153,8 +153,8 @@ class CharLanguageModel(tf.test.TestCase):
             ({"batch_size": 0}, "`batch_size` must be a positive integer"),
             ({"seed": "x"}, "`seed` must be an integer"),
             ({"recurrent_dropout": 3.0, "cell": "lstm"}, "`recurrent_dropout` must be a number"),
-            ({"go_backwards": True}, "`go_backwards` is no option of a character language model"),
-            ({"return_state": True, "cell": "lstm"}, "`return_state` is no option"),
+            ({"go_backwards": True}, "`go_backwards` is not an option of a character language"),
+            ({"return_state": True, "cell": "lstm"}, "`return_state` is not an option"),
             ({"cell": "lstm", "hyper_units": 3}, "hyper_units"),
         ):
             with self.assertRaisesRegex(ValueError, message):

@@ -12,14 +12,14 @@ def hyper_cnn(
     classes: int = 10,
     name: str | None = None,
 ) -> keras.Model:
-    """Makes the network of the paper's MNIST experiment (section 4.1).
+    """Creates the network of the paper's MNIST experiment (section 4.1).
 
-    Two convolutions of 16 filters of 7 x 7 with ReLU, each followed by 2 x 2 max pooling, and a
-    Dense layer of logits. With `hyper=True` the second kernel is generated (embedding and hidden
-    size 4): 4,244 weights in place of 12,544, which makes 12,910 in all in place of 21,210.
+    Two convolutions with 16 filters of 7 x 7 and ReLU, each followed by 2 x 2 max pooling, and a
+    Dense layer for the logits. With `hyper=True` the second kernel is generated (embedding and
+    hidden size 4) from 4,244 weights instead of 12,544, out of 12,910 instead of 21,210 in total.
 
     Args:
-        hyper: whether the second kernel is generated. Default `True`.
+        hyper: whether to generate the second kernel. Default `True`.
         input_shape: `(height, width, channels)` of the images, at least 4 x 4.
         classes: positive integer, number of logits. Default 10.
         name: name of the model. Default `"hyper_cnn"`, or `"cnn"` with `hyper=False`.
@@ -29,7 +29,7 @@ def hyper_cnn(
         `(batch, classes)`.
 
     Raises:
-        ValueError: for an argument out of its range.
+        ValueError: if an argument is out of range.
 
     Example:
 

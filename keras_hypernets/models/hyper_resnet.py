@@ -1,4 +1,4 @@
-"""Wide residual networks whose kernels one small generator writes."""
+"""Wide residual networks whose kernels come from one small generator."""
 
 from functools import partial
 
@@ -29,47 +29,50 @@ def hyper_resnet(
     synchronized: bool = False,
     name: str | None = None,
 ) -> keras.Model:
-    """Makes a wide residual network, as in the paper's CIFAR-10 experiment (section 4.2).
+    """Creates a wide residual network, as in the paper's CIFAR-10 experiment (section 4.2).
 
-    A stem of 16 filters; three groups of (depth - 4) / 6 blocks with 16, 32 and 64 times `width`
-    filters, the second and third at half the resolution; batch norm, ReLU, global average and a
-    Dense layer of logits. A block is batch norm, ReLU, convolution, twice, beside a shortcut
-    ([Zagoruyko & Komodakis, 2016](https://arxiv.org/abs/1605.07146)). Convolutions of blocks are
-    3 x 3. With `hyper=True` one `KernelGenerator` generates all of their kernels in one product;
-    the stem, the shortcuts and the logits have ordinary weights. Batch norm has momentum 0.9, since
-    at Keras' 0.99 its moving averages lag behind generated kernels (see the README).
+    A stem with 16 filters; three groups of (depth - 4) / 6 blocks with 16, 32 and 64 times `width`
+    filters, where the second and third group each halve the resolution; then batch norm, ReLU,
+    global average pooling and a Dense layer for the logits. A block is batch norm, ReLU and 3 x 3
+    convolution, twice, with a shortcut
+    ([Zagoruyko & Komodakis, 2016](https://arxiv.org/abs/1605.07146)). With `hyper=True` one
+    `KernelGenerator` generates the kernels of all blocks in one product; the stem, shortcuts and
+    logits have ordinary weights. Batch norm has momentum 0.9, because at Keras' 0.99 its moving
+    averages lag behind generated kernels (see the README).
+
+    Trainable weights:
 
         |             | 40-1    | hyper 40-1 | 40-2      | hyper 40-2 |
         |-------------|---------|------------|-----------|------------|
         | default     | 563,930 | 97,770     | 2,243,546 | 155,626    |
         | the paper's | 562,762 | 96,602     | 2,235,530 | 147,610    |
 
-    are the trainable weights. The second row, with `shortcut="pad", conv_bias=True,
-    stem_norm=True`, rounds to the four figures of the paper, which does not say how it counts.
+    The second row, with `shortcut="pad", conv_bias=True, stem_norm=True`, rounds to the paper's
+    four figures; the paper does not say how it counts.
 
     Args:
-        depth: 6n + 4 with n at least 1: 10, 16, 22, ..., number of convolutions along the way.
-        width: positive integer, factor of the filters.
-        hyper: whether the kernels of the blocks are generated. Default `True`.
+        depth: number of successive convolutions, 6n + 4 with n at least 1: 10, 16, 22, ...
+        width: positive integer, multiplies the number of filters.
+        hyper: whether to generate the kernels of the blocks. Default `True`.
         input_shape: `(height, width, channels)` of the images, at least 4 x 4; height and width
             may be `None`, for images of any size.
         classes: positive integer, number of logits. Default 10.
-        shortcut: where a block changes the shape, `"projection"` (default) is a 1 x 1 convolution,
-            `"pad"` leaves out pixels and adds channels of zeros.
+        shortcut: of a block that changes the shape: `"projection"` (default) is a 1 x 1
+            convolution, `"pad"` skips pixels and appends channels of zeros.
         conv_bias: whether convolutions have a bias. Default `False`.
         stem_norm: whether batch norm and ReLU follow the stem. Default `False`.
         embedding_dim: size of the embeddings and of the generator's hidden layer. Default 64.
         tile_size: channels of a tile, a divisor of 16. Default 16.
-        kernel_regularizer: for all kernels, generated ones too. Default `None`.
-        synchronized: whether batch norm takes its statistics over all devices. Default `False`.
-        name: name of the model. Default as in `"hyper_resnet_40_2"`, or `"resnet_40_2"`.
+        kernel_regularizer: regularizer of all kernels, generated or not. Default `None`.
+        synchronized: whether batch norm takes its statistics across all devices. Default `False`.
+        name: name of the model. Default such as `"hyper_resnet_40_2"` or `"resnet_40_2"`.
 
     Returns:
-        A functional `keras.Model` from images `(batch, height, width, channels)`, about zero mean
-        and unit variance, to logits `(batch, classes)`.
+        A functional `keras.Model` from images `(batch, height, width, channels)`, of about zero
+        mean and unit variance, to logits `(batch, classes)`.
 
     Raises:
-        ValueError: for an argument out of its range.
+        ValueError: if an argument is out of range.
 
     Example:
 
@@ -155,7 +158,7 @@ def hyper_resnet(
 
 
 def _plan(blocks, width):
-    """Names of the convolutions of all blocks, in order, with their channels in, out and stride."""
+    """Returns `{name: (channels in, channels out, stride)}` of the blocks' convolutions."""
     plan, inputs = {}, STEM_FILTERS
     for group in range(1, GROUPS + 1):
         filters = STEM_FILTERS * 2 ** (group - 1) * width

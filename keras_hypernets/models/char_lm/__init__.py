@@ -1,4 +1,4 @@
-"""Character language models, and writing text with them."""
+"""Character language models and text generation."""
 
 from keras_hypernets.models.char_lm.char_language_model import char_language_model
 from keras_hypernets.models.char_lm.character_embedding import CharacterEmbedding

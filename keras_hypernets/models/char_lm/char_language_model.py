@@ -7,7 +7,7 @@ from keras_hypernets.models.char_lm.character_embedding import CharacterEmbeddin
 from keras_hypernets.models.sequences.stepping import is_chain, layers_of
 from keras_hypernets.validation import boolean, one_of, positive_integer, rate, seed_integer
 
-# What decides how a model reads its text is not the user's to choose.
+# These decide how a model reads its text, so the user cannot set them.
 FIXED_OPTIONS = ("go_backwards", "return_sequences", "return_state", "time_major", "unroll")
 # A new layer belongs in `keras_hypernets.dynamic.LAYERS`.
 RECURRENT_LAYERS = {**LAYERS, "lstm": keras.layers.LSTM}
@@ -26,13 +26,13 @@ def char_language_model(
     name: str = "char_language_model",
     **cell_options,
 ) -> keras.Model:
-    """Makes a character language model: embedding, recurrent layers, a Dense layer of logits.
+    """Creates a character language model: embedding, recurrent layers and Dense logits.
 
-    The character-level set-up of the paper (section 4.3): the logits at a position are those of the
-    next character. The vocabulary is saved with the model. `generate` writes text with it.
+    The character-level setup of the paper (section 4.3): the logits at each position predict the
+    next character. The vocabulary is saved with the model. `char_lm.generate` generates text.
 
     Args:
-        vocabulary: string of different characters; ids are positions in it.
+        vocabulary: string of different characters; a character's id is its position.
         units: positive integer, units of each recurrent layer.
         layers: positive integer, number of recurrent layers. Default 1.
         cell: `"hyper_lstm"` (default), `"layer_norm_lstm"`, `"lstm"`, `"hyper_gru"` or
@@ -41,9 +41,9 @@ def char_language_model(
         dropout: rate in [0, 1) of the dropout on the input of each recurrent layer and on the
             output of the last. Default 0.
         batch_size: fixed batch size, or `None` (default) for any.
-        stateful: whether the states at the end of a batch are the initial states of the next one,
-            as truncated backpropagation through time needs it; requires `batch_size`.
-        seed: integer seed of all dropout masks; `None` (default) for random ones.
+        stateful: whether the last states of a batch are the initial states of the next, as in
+            truncated backpropagation through time. Requires `batch_size`. Default `False`.
+        seed: integer seed of all dropout masks. Default `None`: random.
         name: name of the model.
         **cell_options: arguments of the recurrent layer or cell, such as `hyper_units`,
             `embedding_dim`, `layer_norm`, `recurrent_dropout`.
@@ -52,7 +52,7 @@ def char_language_model(
         A functional `keras.Model` from ids `(batch, time)` to logits `(batch, time, characters)`.
 
     Raises:
-        ValueError: for an argument out of its range, or a cell option that the cell does not have.
+        ValueError: if an argument is out of range, or the cell does not have a cell option.
 
     Example:
 
@@ -77,7 +77,7 @@ def char_language_model(
     for option in FIXED_OPTIONS:
         if option in cell_options:
             raise ValueError(
-                f"`{option}` is no option of a character language model. "
+                f"`{option}` is not an option of a character language model. "
                 f"Received: {option}={cell_options[option]!r}"
             )
     if boolean("stateful", stateful) and batch_size is None:
@@ -106,10 +106,10 @@ def char_language_model(
 
 
 def is_character_language_model(model: keras.Model) -> bool:
-    """Whether a model is one that `char_language_model` makes, in training or loaded.
+    """Returns whether a model is a character language model, as `char_language_model` creates.
 
-    That is a chain of recurrent layers from a CharacterEmbedding to a Dense layer with a unit for
-    each character.
+    That is a chain of recurrent layers from a CharacterEmbedding to a Dense layer with one unit per
+    character.
     """
     if not is_chain(model):
         return False
@@ -125,11 +125,11 @@ def embedding_of(model: keras.Model) -> CharacterEmbedding:
     """Returns the layer that holds the vocabulary of a model made by `char_language_model`.
 
     Raises:
-        ValueError: if the model is another one.
+        ValueError: if `model` is not a character language model.
     """
     if not is_character_language_model(model):
         raise ValueError(
-            "`model` must be a character language model as `char_language_model` makes it. "
+            "`model` must be a character language model made by `char_language_model`. "
             f"Received: model={model!r}"
         )
     return next(layer for layer in model.layers if isinstance(layer, CharacterEmbedding))

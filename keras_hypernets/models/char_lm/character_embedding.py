@@ -1,4 +1,4 @@
-"""Characters to vectors; the layer that knows a language model's vocabulary."""
+"""CharacterEmbedding: the layer that holds a language model's vocabulary."""
 
 import keras
 import numpy as np
@@ -9,23 +9,22 @@ from keras_hypernets.validation import positive_integer
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class CharacterEmbedding(keras.Layer):
-    """Turns character ids into one-hot or learned vectors, and keeps the vocabulary.
+    """Turns character ids into one-hot or learned vectors, and holds the vocabulary.
 
     The vocabulary is part of the layer's config, so it is saved with the model.
 
     Args:
-        vocabulary: string of at least two different characters; the id of a character is its
-            position.
+        vocabulary: string of at least two different characters; a character's id is its position.
         size: positive integer, size of the learned vectors; `None` (default) for one-hot vectors.
 
     Call arguments:
-        ids: integers of any shape.
+        ids: integer tensor of any shape.
 
     Returns:
         `(*ids.shape, size or len(vocabulary))`.
 
     Raises:
-        ValueError: for a vocabulary that is no string of different characters, or a wrong size.
+        ValueError: if `vocabulary` is not such a string, or `size` is out of range.
 
     Example:
 
@@ -38,7 +37,7 @@ class CharacterEmbedding(keras.Layer):
     [[0.0, 1.0, 0.0]]
     """
 
-    stepwise = True  # every step is embedded alike: see `models.sequences`
+    stepwise = True  # treats every step alike: see `models.sequences`
 
     def __init__(self, vocabulary, size=None, **kwargs):
         super().__init__(**kwargs)
@@ -71,10 +70,10 @@ class CharacterEmbedding(keras.Layer):
     def encode(self, text, argument="text"):
         """Returns the ids of a text's characters as a NumPy array of int32.
 
-        Errors call the text by the name `argument`.
+        Error messages call the text `argument`.
 
         Raises:
-            ValueError: if `text` is no string or a character is not in the vocabulary.
+            ValueError: if `text` is not a string, or a character is not in the vocabulary.
         """
         if not isinstance(text, str):
             raise ValueError(f"`{argument}` must be a string. Received: {argument}={text!r}")
@@ -92,11 +91,11 @@ class CharacterEmbedding(keras.Layer):
         """Returns the text of a sequence of ids.
 
         Raises:
-            ValueError: if `ids` are no positions in the vocabulary.
+            ValueError: if `ids` are not positions in the vocabulary.
         """
         try:
             numbers = np.asarray(ids)
-        except (ValueError, TypeError):  # lists of several lengths, str and bytes side by side
+        except (ValueError, TypeError):  # ragged lists, or str mixed with bytes
             numbers = np.array(None)
         known = numbers.size == 0 or numbers.dtype.kind in "iu"
         if (

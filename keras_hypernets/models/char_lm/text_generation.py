@@ -1,4 +1,4 @@
-"""Writing text with a character language model."""
+"""Generating text with a character language model."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,25 +15,25 @@ from keras_hypernets.models.sequences.stepping import chain, initial_states, rec
 from keras_hypernets.models.sequences.traced import traced
 from keras_hypernets.validation import positive_integer
 
-NEVER = -1  # the id of no character
+NEVER = -1  # not a character's id
 
 
 class Writing(NamedTuple):
-    """Where texts are between two characters, a row for each text."""
+    """State of text generation between two characters, one row per text."""
 
     last: Any  # (batch,) the last character
     states: tuple
-    # Nothing, or the last characters that were written, as many as stop has, how many were
-    # written, and whether stop was: (batch, characters of stop), (batch,), (batch,).
+    # Empty without stop, else the latest len(stop) characters, the number of characters, and
+    # whether stop was reached: (batch, characters of stop), (batch,), (batch,).
     ending: tuple
 
 
 def begin_text(model: keras.Model, ids: Any, lengths: Any, stop: Any) -> Writing:
-    """Reads prompts, in keras.ops alone: what `generate` and an exported model run.
+    """Reads prompts, with keras.ops only: `generate` and exported models run this.
 
     Args:
         model: a model made by `char_language_model`.
-        ids: `(batch, time)` prompts, padded at their ends.
+        ids: `(batch, time)` prompts, padded at the end.
         lengths: `(batch,)` lengths of the prompts, at least 1.
         stop: `(characters,)` ids, at least one, that end a text, or None.
     """
@@ -61,19 +61,19 @@ def continue_text(
     top_p: Any = None,
     room: int | None = None,
 ) -> tuple[Any, Any, Writing]:
-    """Continues texts, in keras.ops alone, as `begin_text`.
+    """Continues texts, with keras.ops only, like `begin_text`.
 
     Args:
         model: a model made by `char_language_model`.
-        writing: what `begin_text` or the call before has returned.
-        stop: as for `begin_text`; what follows the prompt is compared with it.
-        position: number of characters written before; character k is drawn with `(seed, k)`.
-        length: number of characters to write, if no text ends before.
-        temperature, seed, top_k, top_p: of the sampling, see `sample`.
-        room: size of the result, where `length` is no number yet; default `length`.
+        writing: what `begin_text` or the previous call returned.
+        stop: as for `begin_text`; only text after the prompt is compared with it.
+        position: number of characters written so far; character k is drawn with `(seed, k)`.
+        length: number of characters to write, unless all texts end earlier.
+        temperature, seed, top_k, top_p: as for `sample`.
+        room: static size of the result, if `length` is a tensor. Default `length`.
 
     Returns:
-        `(batch, room)` ids, `(batch,)` how many of them are the text's, and where the texts are.
+        `(batch, room)` ids, the number `(batch,)` of them that each text has, and a new `Writing`.
     """
     step = prepared_step(model)
 
@@ -105,11 +105,10 @@ def _compared(ending, last, stop):
 
 
 def prepared_step(model: keras.Model) -> Callable[[Any, list], tuple[Any, list]]:
-    """Returns `step` of a model, with all that does not depend on the text computed once.
+    """Returns `step` of a model, with everything independent of the text precomputed.
 
-    The kernels of a `GatedCell` lie side by side, as one for each source, and the products of the
-    first cell's input kernel are a table with a row for each character. It knows the weights as
-    they are now.
+    The kernels of a `GatedCell` are joined to one per source, and the first cell's products with
+    its input kernel are tabulated by character. Later changes of the weights have no effect.
     """
     embedding = embedding_of(model)
     layers = recurrent_layers(model)
@@ -146,32 +145,33 @@ def generate(
     top_p: float | None = None,
     stop: str | None = None,
 ) -> str | list[str]:
-    """Writes text with a character language model.
+    """Generates text with a character language model.
 
-    With TensorFlow the first call for a model compiles for a second or so, and again for another
-    number of prompts, or a prompt or length beyond the next power of two.
+    On TensorFlow the first call for a model compiles for about a second. So does a call with
+    another number of prompts, or a prompt or length beyond the next power of two.
 
     Args:
         model: a model made by `char_language_model`.
         prompt: text to continue, at least one character; or a list of such texts.
         length: positive integer, number of characters to add.
-        temperature: number in [0, 1e30] by which logits are divided before the softmax; 0 takes the
-            most likely character. Default 1.
-        seed: integer; the same seed writes the same text, and a greater `length` begins with it.
-            This is so for the same number of prompts, machine and libraries: others may round
-            otherwise, which a text can depend on. Default 0.
-        top_k: positive integer; draws from the `top_k` most likely characters. Default all.
-        top_p: number in (0, 1]; draws from the fewest most likely characters that have so much
-            probability together, of those that `top_k` leaves. Default all.
-        stop: text that ends a text when it has been written, as its last characters; in the prompt
-            it does nothing. Default `None`, all texts get `length` characters.
+        temperature: number in [0, 1e30] that divides the logits before the softmax; 0 always takes
+            the most likely character. Default 1.
+        seed: integer. The same seed gives the same text, and a greater `length` extends it. With
+            another number of prompts, machine or library version, rounding may change the text.
+            Default 0.
+        top_k: positive integer. Sample from the `top_k` most likely characters. Default `None`:
+            all.
+        top_p: number in (0, 1]. Sample from the smallest set of most likely characters, among the
+            `top_k`, that holds a share `top_p` of their probability. Default `None`: all.
+        stop: string that ends a text once generated, and stays in it. It has no effect in the
+            prompt. Default `None`: all texts get `length` characters.
 
     Returns:
-        The prompt with its continuation; a list of them for a list of prompts.
+        The prompt with its continuation, or a list of them for a list of prompts.
 
     Raises:
-        ValueError: for an empty prompt, a character that is not in the vocabulary, or another
-            argument out of its range.
+        ValueError: if a prompt is empty, a character is not in the vocabulary, or an argument is
+            out of range.
     """
     pieces = stream(model, prompt, length, temperature, seed, top_k, top_p, stop, piece=length)
     written = next(pieces)
@@ -191,20 +191,20 @@ def stream(
     stop: str | None = None,
     piece: int = 16,
 ) -> Iterator[str | list[str]]:
-    """Writes text as `generate`, and gives it away piece by piece.
+    """Generates text like `generate`, and yields it piece by piece.
 
     Args:
-        model, prompt, length, temperature, seed, top_k, top_p, stop: as for `generate`, and the
-            pieces, one after the other, are its text without the prompt.
-        piece: positive integer, number of characters of a piece; the last one may be shorter.
-            Default 16. On JAX every piece is compiled for a second or more.
+        model, prompt, length, temperature, seed, top_k, top_p, stop: as for `generate`. The joined
+            pieces are its text without the prompt.
+        piece: positive integer, number of characters in a piece; the last one may be shorter.
+            Default 16. On JAX every piece compiles for a second or more.
 
     Returns:
-        An iterator of strings, or of lists of strings for a list of prompts, in which texts that
-        have ended have empty ones.
+        An iterator of strings, or of lists of strings for a list of prompts. Texts that have ended
+        yield empty strings.
 
     Raises:
-        ValueError: as `generate`, before the first piece.
+        ValueError: as for `generate`, before the first piece.
     """
     embedding = embedding_of(model)
     prompts = prompt if isinstance(prompt, (list, tuple)) else [prompt]
@@ -231,7 +231,7 @@ def stream(
 
     def pieces():
         begin = traced(begin_text, model)
-        # Always: without XLA a model rounds otherwise, and would soon write another text.
+        # Always: without XLA rounding differs, and soon the text would too.
         go_on = traced(continue_text, model, jit_compile=True)
         stops = None if stop is None else ops.convert_to_tensor(stop)
         writing = begin(ops.convert_to_tensor(ids), ops.convert_to_tensor(lengths), stops)
@@ -252,5 +252,5 @@ def stream(
 
 
 def _power_of_two(size):
-    """The next one: what is compiled for a size serves all sizes up to it."""
+    """Returns the next power of two: code compiled for it serves all sizes up to it."""
     return 1 << (size - 1).bit_length()

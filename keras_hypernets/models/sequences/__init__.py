@@ -1,4 +1,4 @@
-"""Running chains of recurrent layers step by step, with their states in hand."""
+"""Runs chains of recurrent layers with explicit states."""
 
 from keras_hypernets.models.sequences.sampling import sample
 from keras_hypernets.models.sequences.state_history import state_history

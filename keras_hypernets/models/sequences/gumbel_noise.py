@@ -1,4 +1,4 @@
-"""Noise that is the same in Python, in a graph, compiled by XLA and in a SavedModel."""
+"""Noise that is the same in Python, in a graph, under XLA and in a SavedModel."""
 
 import keras
 import numpy as np
@@ -6,15 +6,15 @@ from keras import ops
 
 
 def gumbel_noise(shape, seed, position):
-    """Standard Gumbel noise that depends on nothing but shape, seed and position.
+    """Returns standard Gumbel noise that depends only on shape, seed and position.
 
-    Keras' own random functions take no seed that is a tensor, which a loop in a graph needs.
+    A loop in a graph needs a tensor as the seed, which Keras' random functions do not accept.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        # TensorFlow's stateless functions draw other numbers when compiled.
+        # TensorFlow's stateless functions draw different numbers when compiled.
         seed, position = (tf.bitcast(tf.cast(n, "int32"), "uint32") for n in (seed, position))
         key = _mixed(tf.bitwise.bitwise_xor(_mixed(seed), position))
         count = tf.range(tf.reduce_prod(shape))

@@ -1,4 +1,4 @@
-"""Drawing the next character."""
+"""Sampling the next character."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from keras import ops
 from keras_hypernets.models.sequences.gumbel_noise import gumbel_noise
 from keras_hypernets.validation import array, number, positive_integer, seed_integer, share
 
-HOTTEST = 1e30  # a temperature at which every character is as likely, and float32 holds the product
+HOTTEST = 1e30  # makes all characters equally likely, without overflow in float32
 
 
 def sample(
@@ -18,27 +18,27 @@ def sample(
     top_k: Any = None,
     top_p: Any = None,
 ) -> Any:
-    """Draws from softmax(logits / temperature), the same for the same `(seed, position)`.
+    """Samples from softmax(logits / temperature), reproducibly for each `(seed, position)`.
 
-    By the Gumbel trick: argmax of logits + temperature * noise; a temperature of 0 takes the most
+    The Gumbel-max trick: argmax of logits + temperature * noise. A temperature of 0 takes the most
     likely character.
 
     Args:
         logits: `(..., characters)`.
         temperature: number in [0, 1e30].
-        seed: integer of 32 bits.
-        position: integer of 32 bits; another one draws anew.
-        top_k: positive integer; only so many of the most likely characters can be drawn. Default
-            `None`, all; in a tensor 0 is all.
-        top_p: number in (0, 1]; of these only the fewest most likely ones can be drawn that have so
-            much of their probability together. Default `None`, all. With both, characters as likely
-            as the last that is left are left as well.
+        seed: 32-bit integer.
+        position: 32-bit integer; each position has independent noise.
+        top_k: positive integer. Sample from the `top_k` most likely characters. Default `None`:
+            all. In a tensor, 0 means all.
+        top_p: number in (0, 1]. Sample from the smallest set of most likely characters, among the
+            `top_k`, that holds a share `top_p` of their probability. Default `None`: all. Both
+            keep characters tied with the last one kept.
 
     Returns:
-        `(...)` int32.
+        int32 ids `(...)`.
 
     Raises:
-        ValueError: for numbers out of their range; those in tensors are not looked at.
+        ValueError: if a number is out of range; tensors are not checked.
 
     References:
         [Fan et al., 2018](https://arxiv.org/abs/1805.04833) (top k),
@@ -62,7 +62,7 @@ def sample(
 
 
 def check_sampling(temperature: Any, seed: Any, top_k: Any, top_p: Any) -> None:
-    """Raises ValueError for numbers out of their range; those in tensors are not looked at."""
+    """Raises ValueError if a number is out of range; tensors are not checked."""
     checks = [("temperature", temperature, _temperature), ("seed", seed, seed_integer)]
     if top_k is not None:
         checks.append(("top_k", top_k, positive_integer))
@@ -78,16 +78,16 @@ def _temperature(name, value):
 
 
 def _most_likely(logits, temperature, top_k, top_p):
-    """Puts minus infinity for the logits of all characters that cannot be drawn."""
+    """Sets the logits of excluded characters to minus infinity."""
     descending = ops.flip(ops.sort(logits, axis=-1), axis=-1)
     allowed = (ops.arange(logits.shape[-1]) < top_k) | (top_k < 1)
-    # At a temperature of 0 the most likely character has all of the probability.
+    # At a temperature of 0 the most likely character has all the probability.
     scaled = (descending - descending[..., :1]) / ops.maximum(temperature, 1e-30)
     likely = ops.where(allowed, ops.exp(scaled), 0.0)
     before = ops.cumsum(likely, axis=-1) - likely
     needed = before < top_p * ops.sum(likely, axis=-1, keepdims=True)
     allowed = allowed & (needed | (top_p >= 1))
     last = ops.sum(ops.cast(allowed, "int32"), axis=-1, keepdims=True) - 1
-    # In float32 a top_p may be 0, and nothing needed.
+    # In float32 a tiny top_p may be 0, and then nothing is needed.
     least = ops.take_along_axis(descending, ops.maximum(last, 0), axis=-1)
     return ops.where(logits >= least, logits, -float("inf"))

@@ -1,4 +1,4 @@
-"""All states of a chain of recurrent layers on the way through a sequence."""
+"""All states of a chain of recurrent layers after each step of a sequence."""
 
 import itertools
 from typing import Any
@@ -18,11 +18,11 @@ from keras_hypernets.models.sequences.traced import traced
 
 
 def state_history(model: keras.Model, inputs: Any, states: list | None = None) -> list:
-    """Reads sequences and returns all recurrent states after each of their steps.
+    """Runs a model over sequences and returns all recurrent states after each step.
 
     Args:
-        model: a chain of recurrent layers, stateful or not; its own states stay.
-        inputs: the model's input, `(batch, time, ...)`: ids, or vectors.
+        model: a chain of recurrent layers, stateful or not; its own states do not change.
+        inputs: the model's input `(batch, time, ...)`, ids or vectors.
         states: list of states `(batch, size)` before the first step, in the order of
             `state_sizes`. Default `None`: zeros.
 
@@ -30,7 +30,7 @@ def state_history(model: keras.Model, inputs: Any, states: list | None = None) -
         A list of arrays `(batch, time, size)`, in the order of `state_sizes`.
 
     Raises:
-        ValueError: for a model of another kind, or inputs or states of another shape or dtype.
+        ValueError: if `model` is not a chain, or inputs or states have the wrong shape or dtype.
 
     Example:
 
@@ -46,7 +46,7 @@ def state_history(model: keras.Model, inputs: Any, states: list | None = None) -
     if states is None:
         states = initial_states(model, ops.shape(inputs)[0])
     check_states(model, states)
-    # TensorFlow's eager loop would take 100 ms for a character.
+    # TensorFlow's eager loop would take 100 ms per character.
     return traced(_read, model)(ops.convert_to_tensor(inputs), states)
 
 

@@ -1,7 +1,7 @@
-"""Running a chain of recurrent layers with its states in hand: a window or a step at a time.
+"""Runs a chain of recurrent layers with explicit states, a window or a step at a time.
 
-A chain is a functional or Sequential model of one input and one output whose layers follow each
-other: recurrent layers of one cell that return sequences, and layers that treat every step alike.
+A chain is a functional or Sequential model with one input and one output whose layers follow one
+another: recurrent layers of one cell that return sequences, and layers that treat every step alike.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,10 @@ STEPWISE = (
 
 
 def is_chain(model: keras.Model) -> bool:
-    """Whether a model is a chain as described above."""
+    """Returns whether a model is a chain as described above."""
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         return False
-    # Layers of one input each, in a model of one input and one output, form nothing but a chain.
+    # Layers with one input each, in a model with one input and output, can only form a chain.
     layers = layers_of(model)
     recurrent = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
     return (
@@ -65,7 +65,7 @@ def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
     if not is_chain(model):
         raise ValueError(
             "`model` must be a chain of recurrent layers that return sequences and of layers that "
-            f"treat every step alike, as `char_language_model` makes it. Received: model={model!r}"
+            f"treat every step alike, such as a `char_language_model`. Received: model={model!r}"
         )
     return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
 
@@ -81,7 +81,7 @@ def state_sizes(model: keras.Model) -> dict[str, int]:
 
 
 def initial_states(model: keras.Model, batch_size: int) -> list:
-    """Returns the states before the first step, zeros, in the order of `state_sizes`."""
+    """Returns the initial states, zeros, in the order of `state_sizes`."""
     if not ops.is_tensor(batch_size):
         rule = "an integer of at least 0"
         batch_size = integer("batch_size", batch_size, rule, lambda value: 0 <= value < 2**31)
@@ -96,8 +96,8 @@ def run(model: keras.Model, inputs: Any, states: list, mask: Any = None) -> tupl
     """Reads a window of steps from given states, by Keras' own loop over each layer's cell.
 
     Args:
-        model: a chain of recurrent layers, stateful or not; its own states stay.
-        inputs: the model's input, `(batch, time, ...)`: ids, or vectors.
+        model: a chain of recurrent layers, stateful or not; its own states do not change.
+        inputs: the model's input `(batch, time, ...)`, ids or vectors.
         states: list of states `(batch, size)` in the order of `state_sizes`.
         mask: `(batch, time)` booleans; a masked step keeps the states.
 
@@ -105,7 +105,7 @@ def run(model: keras.Model, inputs: Any, states: list, mask: Any = None) -> tupl
         The model's output `(batch, time, ...)` and the list of states after the window.
 
     Raises:
-        ValueError: for a model of another kind, or inputs, states or a mask of another shape or
+        ValueError: if `model` is not a chain, or inputs, states or mask have the wrong shape or
             dtype.
     """
     recurrent_layers(model)
@@ -125,7 +125,7 @@ def run(model: keras.Model, inputs: Any, states: list, mask: Any = None) -> tupl
 
 
 def step(model: keras.Model, inputs: Any, states: list) -> tuple[Any, list]:
-    """Reads one step, inputs `(batch, ...)`; otherwise as `run`."""
+    """Runs a model for one step, with inputs `(batch, ...)`; otherwise like `run`."""
     recurrent_layers(model)
     check_inputs(model, inputs, time=False)
     check_states(model, states)
@@ -135,8 +135,8 @@ def step(model: keras.Model, inputs: Any, states: list) -> tuple[Any, list]:
 def with_states(model: keras.Model) -> keras.Model:
     """Returns a functional model that shares all weights and takes and returns the states.
 
-    Its inputs are the model's and the states, its outputs the model's and the new states, as lists
-    in the order of `state_sizes`.
+    Its inputs are the model's input and the states; its outputs are the model's output and the new
+    states. Both are lists in the order of `state_sizes`.
     """
     sizes = state_sizes(model)
     (given,) = model.inputs
@@ -149,16 +149,16 @@ def with_states(model: keras.Model) -> keras.Model:
 def step_model(model: keras.Model) -> keras.Model:
     """Returns `step` as a functional model that shares all weights.
 
-    Its inputs are a dictionary of the model's input without its time axis and the states, under the
-    names of the input and of `state_sizes`; its outputs one of the model's output, under the name
-    of its last layer, and the new states. It has no loop, for which LiteRT would need TensorFlow's
-    own operators: `step_model(model).export("step.tflite", format="litert")`.
+    It takes a dictionary of the model's input, without the time axis, and the states, and returns
+    one of the model's output and the new states. The keys are the names of the input, of the last
+    layer and of `state_sizes`. It has no loop, so LiteRT does not need TensorFlow's:
+    `step_model(model).export("step.tflite", format="litert")`.
 
     Args:
-        model: a chain of recurrent layers, stateful or not; its own states stay.
+        model: a chain of recurrent layers, stateful or not; its own states do not change.
 
     Raises:
-        ValueError: for a model of another kind.
+        ValueError: if `model` is not a chain.
 
     Example:
 
@@ -175,7 +175,7 @@ def step_model(model: keras.Model) -> keras.Model:
     inputs = keras.Input(given.shape[2:], dtype=given.dtype, name=given.name)
 
     def read_one(layer, x, layer_states):
-        # Cells of one name cannot be side by side in a functional model, layers around them can.
+        # A functional model rejects two cells of the same name, but not layers around them.
         reader = keras.layers.RNN(
             layer.cell, return_state=True, unroll=True, dtype=layer.dtype_policy
         )
@@ -189,7 +189,7 @@ def step_model(model: keras.Model) -> keras.Model:
 
 
 def check_inputs(model: keras.Model, inputs: Any, time: bool = True) -> None:
-    """Raises ValueError unless inputs have the rank and kind of a model's, with or without time."""
+    """Raises ValueError unless the inputs have the rank and kind of dtype that a model takes."""
     (given,) = model.inputs
     axes = ["batch", *["time"] * time, *(["features"] * (len(given.shape) - 2))]
     kind = "int" if "int" in given.dtype else "float"
@@ -197,7 +197,7 @@ def check_inputs(model: keras.Model, inputs: Any, time: bool = True) -> None:
 
 
 def check_states(model: keras.Model, states: list) -> None:
-    """Raises ValueError unless the states are arrays of the sizes of a model's."""
+    """Raises ValueError unless the states have the sizes of a model's."""
     sizes = state_sizes(model)
     listed = states if isinstance(states, (list, tuple)) else []
     shapes = [tuple(getattr(state, "shape", ())) for state in listed]

@@ -1,4 +1,4 @@
-"""Functions of a model that TensorFlow traces once, not at every call."""
+"""Traces functions of a model once, not at every call."""
 
 import functools
 import weakref
@@ -6,20 +6,20 @@ from collections.abc import Callable
 
 import keras
 
-_FUNCTIONS = weakref.WeakKeyDictionary()  # of each model, with which they go
+_FUNCTIONS = weakref.WeakKeyDictionary()  # by model, and gone with it
 
 
 def traced(function: Callable, model: keras.Model, **options: object) -> Callable:
-    """Returns `function` with `model` as its first argument, the same one at every call.
+    """Returns `function` with `model` bound as its first argument, the same one at every call.
 
-    With TensorFlow it is a `tf.function` with these options, which knows its graphs and makes a
-    general one when sizes of arrays change; elsewhere the options mean nothing.
+    On TensorFlow it is a `tf.function` with these options, which keeps its graphs and generalizes
+    them when shapes change. Other backends ignore the options.
     """
     known = _FUNCTIONS.setdefault(model, {})
     key = function, *sorted(options.items())
     if key not in known:
-        # Of a partial TensorFlow counts the graphs by itself. Those of a function defined here it
-        # would add up for all functions and models, and warn of retracing at the fifth.
+        # TensorFlow counts the graphs of each partial separately. For a function defined here it
+        # would add them up over all functions and models, and warn of retracing at the fifth.
         call = functools.partial(_call, function, weakref.ref(model))
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
