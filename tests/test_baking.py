@@ -334,7 +334,7 @@ class Bake(tf.test.TestCase):
             (keras.Sequential([HyperDense(3)]), "`model` must be built.*Received: <Sequential"),
             (several, "`model` must be built.*one tensor"),
             (self.fed("a", "b"), "the same kernel in every call. Received: .*for layer"),
-            (self.fed("a", None), "depend on no input.* Received: .*as the kernel of layer"),
+            (self.fed("a", None), "depend on an input.* Received: .*as the kernel of layer"),
         ):
             with self.assertRaisesRegex(ValueError, message):
                 bake(model)

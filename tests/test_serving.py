@@ -345,9 +345,9 @@ def test_bad_arguments(tmp_path):
         ({"max_length": 0}, "`max_length` must be a positive integer"),
         ({"version": 0}, '`version` must be a positive integer or "next"'),
         ({"version": "last"}, '`version` must be a positive integer or "next"'),
-        ({"card": [1]}, "`card` must be a dictionary of what JSON can hold"),
-        ({"card": {"score": np.float32(1)}}, "`card` must be a dictionary of what JSON can hold"),
-        ({"card": {"score": float("nan")}}, "`card` must be a dictionary of what JSON can hold"),
+        ({"card": [1]}, "`card` must be a dictionary of JSON values"),
+        ({"card": {"score": np.float32(1)}}, "`card` must be a dictionary of JSON values"),
+        ({"card": {"score": float("nan")}}, "`card` must be a dictionary of JSON values"),
     ):
         with pytest.raises(ValueError, match=message):
             export.export_saved_model(model, path, **options)

@@ -1,4 +1,4 @@
-"""From a model with generated weights to a plain Keras model."""
+"""Turns generated weights into the ordinary weights of a plain Keras model."""
 
 import inspect
 import tempfile
@@ -10,35 +10,34 @@ import numpy as np
 def bake(model: keras.Model) -> keras.Model:
     """Returns a copy of a model in which generated weights are ordinary weights.
 
-    Every layer with a method `plain_layer` is replaced by what that returns: `HyperConv2D` by a
-    `keras.layers.Conv2D`, `HyperDense` by a `keras.layers.Dense`, with the generated kernel as a
-    weight; a `KernelBank` by nothing. The outputs are the same. They come sooner for small batches,
-    since no kernels are generated; the copy loads where keras_hypernets is not installed; tools for
-    Keras' own layers apply, such as quantisation. It has as many weights as the network without
+    Each layer with a method `plain_layer` is replaced by what that returns: `HyperConv2D` by a
+    `keras.layers.Conv2D` and `HyperDense` by a `keras.layers.Dense`, with the generated kernel as a
+    weight. A `KernelBank` is removed. The outputs are the same. The copy is faster for small
+    batches, since it generates no kernels. It loads without keras_hypernets, and tools for Keras
+    layers, such as quantisation, apply to it. It has as many weights as the network without
     generators, and training changes these.
 
-    Your own layer is baked if it has
+    To have your own layer baked, define
 
-    - `plain_layer(**weights)`: returns a built layer that computes the same. Its parameters are
-      those arguments of the layer's `call` that are generated weights. Or returns `None`: then the
-      baked model has the values of `generated_weights()` in place of the layer's outputs.
-    - `generated_weights()`: a dictionary of what the layer generates.
+    - `plain_layer(**weights)`: returns a built layer with the same outputs. Its parameters are the
+      arguments of `call` that take generated weights. If it returns `None`, the values of
+      `generated_weights()` replace the layer's outputs in the baked model.
+    - `generated_weights()`: returns a dictionary of what the layer generates.
 
-    Every other layer is copied with its weights. Recurrent layers, such as `HyperLSTM`, stay what
-    they are, since their weights change at each time step. Models in the model and
-    `TimeDistributed` are looked into, other wrappers are not. The copy shares no variables with the
-    model and is not compiled.
+    All other layers are copied with their weights. So are recurrent layers such as `HyperLSTM`,
+    whose weights change at each time step. Layers inside nested models and `TimeDistributed` are
+    baked, those inside other wrappers are not. The copy shares no variables with the model and is
+    not compiled.
 
     Args:
-        model: a built functional or Sequential model; so must be the models in it.
+        model: a built functional or Sequential model; nested models must be of these kinds too.
 
     Returns:
         A functional or Sequential `keras.Model`.
 
     Raises:
-        ValueError: if the model is neither functional nor Sequential or is not built; if a layer
-            gets a kernel that depends on an input of its model, or different kernels in different
-            calls.
+        ValueError: if the model is not functional or Sequential, or not built; if a layer's kernel
+            depends on an input of the model, or differs between calls.
 
     Example:
 
@@ -64,22 +63,22 @@ def _checked(model):
         )
     if not hasattr(model, "inputs"):
         raise ValueError(
-            "`model` must be built: a Sequential model begins with a keras.Input, or is called on "
-            f"one tensor. Received: {model!r}"
+            "`model` must be built: begin a Sequential model with a keras.Input, or call it on one "
+            f"tensor. Received: {model!r}"
         )
     return model
 
 
 class _Copies:
-    """Copies of layers, one of each."""
+    """Copies of layers, one per layer."""
 
     def __init__(self):
         self.copies, self.originals = {}, {}
-        self.plain = {}  # of each layer that generates weights, with the weights it was given
-        self.regularizers = []  # generated weights, each with the regularizer of its layer
+        self.plain = {}  # by layer: its plain layer and the weights it was given
+        self.regularizers = []  # pairs of a generated weight and its layer's regularizer
 
     def of(self, layer):
-        """The copy of a layer, a model or an operation, with weights yet to be set."""
+        """Returns the copy of a layer, model or operation, whose weights are set later."""
         if layer not in self.copies:
             copy = self._make(layer)
             self.copies[layer], self.originals[copy] = copy, layer
@@ -101,14 +100,14 @@ class _Copies:
             (given,) = model.inputs
             start = keras.Input(batch_shape=given.shape, dtype=given.dtype, name=given.name)
             return keras.Sequential([start, *map(self.of, model.layers)], name=model.name)
-        # The same graph in a model of its own, since a clone of a compiled model is compiled.
+        # A new model of the same graph, since a clone of a compiled model is compiled.
         graph = keras.Model(model.input, model.output, name=model.name)
         return keras.models.clone_model(
             graph, clone_function=self._of_node, call_function=self._call
         )
 
     def _of_node(self, layer):
-        # What becomes of a layer that generates weights is known when it is called.
+        # What replaces a layer that generates weights is only known when it is called.
         return layer if hasattr(layer, "plain_layer") else self.of(layer)
 
     def _call(self, copy, *args, **kwargs):
@@ -116,7 +115,7 @@ class _Copies:
         generates = hasattr(layer, "plain_layer")
         symbolic = any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten((args, kwargs)))
         if not generates and not symbolic:
-            return layer(*args, **kwargs)  # what is done to a kernel between bank and layer
+            return layer(*args, **kwargs)  # an operation on a kernel between bank and layer
         if not generates:
             return copy(*args, **kwargs)
         arguments = inspect.signature(layer.call).bind(*args, **kwargs).arguments
@@ -128,18 +127,18 @@ class _Copies:
         plain = self._plain(layer, given)
         if plain is not None:
             return plain(**arguments)
-        # Values in place of symbols leave the layer out of the new graph.
+        # Values instead of symbolic tensors leave the layer out of the new graph.
         weights = layer.generated_weights()
         regularizer = getattr(layer, "kernel_regularizer", None)
         self.regularizers += [(weight, regularizer) for weight in weights.values()]
         return weights
 
     def _plain(self, layer, given):
-        """The plain layer that takes the place of one which generates weights or is given them."""
+        """Returns the plain layer that replaces one with generated or given weights."""
         for name, weight in given.items():
             if isinstance(weight, keras.KerasTensor):
                 raise ValueError(
-                    "`model` must give its layers weights that depend on no input, from a "
+                    "`model` must pass its layers weights that do not depend on an input, from a "
                     f"KernelBank in the same graph. Received: {weight!r} as the {name} of "
                     f"{layer.name}"
                 )
@@ -154,13 +153,13 @@ class _Copies:
         same = before.keys() == values.keys()
         if not same or not all(np.array_equal(before[name], values[name]) for name in values):
             raise ValueError(
-                "`model` must give a layer the same kernel in every call. "
+                "`model` must pass a layer the same kernel in every call. "
                 f"Received: different kernels for {layer.name}"
             )
         return plain
 
     def _regularize(self, plain, given):
-        """Gives given weights the regularizer of the layer that generates them."""
+        """Gives the plain layer the regularizers of the layers that generated its weights."""
         for name, weight in given.items():
             for made, regularizer in self.regularizers:
                 if made is weight and regularizer is not None:
@@ -170,7 +169,7 @@ class _Copies:
                     getattr(plain, name).regularizer = regularizer
 
     def set_state(self):
-        # Backwards: models before what is in them, to which they hand `trainable` down.
+        # In reverse: a model passes `trainable` on to its layers, so it must come before them.
         for layer, copy in reversed(self.copies.items()):
             if not isinstance(layer, keras.Layer) or not copy.built or layer in self.plain:
                 continue
@@ -185,7 +184,7 @@ class _Copies:
 
 def _set_state(layer, copy):
     copy.set_weights(layer.get_weights())
-    # What files hold beyond weights: a Normalization's statistics, a TextVectorization's words.
+    # State beyond weights: a Normalization's statistics, a TextVectorization's words.
     store = {}
     layer.save_own_variables(store)
     copy.load_own_variables(store)

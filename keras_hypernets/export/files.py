@@ -1,4 +1,4 @@
-"""The files that lie in a SavedModel beside TensorFlow's own."""
+"""The files in a SavedModel besides TensorFlow's."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from keras_hypernets.version import __version__
 
 
 def facts_of(model: keras.Model, signatures: dict[str, Any]) -> dict:
-    """What a card says by itself; `signatures` are traced."""
+    """Returns the default entries of a card; `signatures` must be traced."""
     import tensorflow as tf
 
     def described(specs):
@@ -36,14 +36,14 @@ def facts_of(model: keras.Model, signatures: dict[str, Any]) -> dict:
 
 
 def check_card(card: Any) -> dict:
-    """Returns a dictionary for JSON, or raises ValueError unless it is one."""
+    """Returns the card as a dictionary, or raises ValueError if JSON cannot hold it."""
     try:
         if card is not None and not isinstance(card, dict):
-            raise TypeError("no dictionary")
+            raise TypeError("not a dictionary")
         _as_json(card)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"`card` must be a dictionary of what JSON can hold. Received: card={card!r} ({error})"
+            f"`card` must be a dictionary of JSON values. Received: card={card!r} ({error})"
         ) from error
     return dict(card or {})
 
@@ -59,7 +59,7 @@ def _as_json(value):
 
 
 def prediction_logs() -> Any:
-    """Imports the messages of TensorFlow Serving.
+    """Returns the module with TensorFlow Serving's messages.
 
     Raises:
         ImportError: if tensorflow-serving-api is not installed.
@@ -75,7 +75,7 @@ def prediction_logs() -> Any:
 
 
 def write_warm_up_requests(folder: Path, signatures: dict[str, Signature]) -> None:
-    """Writes the example of each signature as TensorFlow Serving reads it when it starts.
+    """Writes the example of each signature for TensorFlow Serving to read at startup.
 
     Source: https://www.tensorflow.org/tfx/serving/saved_model_warmup
     """

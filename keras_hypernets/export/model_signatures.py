@@ -10,10 +10,10 @@ from keras_hypernets.export.signature import Signature
 
 
 def signatures_of_model(model: keras.Model) -> dict[str, Signature]:
-    """The call of a functional or sequential model.
+    """Returns the signature of a functional or Sequential model's call.
 
-    Outputs have their keys in a flat dictionary of outputs, or the names of the layers they come
-    from; if these repeat, `output_0` and so on.
+    Outputs are named by their keys if they are a flat dictionary, else by the layers they come
+    from, or `output_0` and so on if these repeat.
     """
     flat = keras.Model(model.inputs, model.outputs)
     names = _output_names(model, flat)
@@ -42,7 +42,7 @@ def _output_names(model, flat):
 def signatures_of_classifier(
     model: keras.Model, class_names: Sequence[str], from_logits: bool
 ) -> dict[str, Signature]:
-    """Images of 0 to 255 to probabilities and the most likely class."""
+    """Returns the signature from images of 0 to 255 to probabilities and the likeliest class."""
     import tensorflow as tf
 
     class_names = _checked(class_names, model)

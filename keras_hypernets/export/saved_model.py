@@ -1,4 +1,4 @@
-"""SavedModels for serving: files, names of inputs and outputs, replacing what is there."""
+"""Exports models as SavedModels for serving."""
 
 import os
 import shutil
@@ -32,72 +32,73 @@ def export_saved_model(
     warm_up: bool = False,
     max_length: int | None = None,
 ) -> str:
-    """Writes a SavedModel that any TensorFlow serves, without keras_hypernets.
+    """Writes a SavedModel that any TensorFlow can serve without keras_hypernets.
 
-    The folder appears whole or not at all; a SavedModel that is there already is replaced, by two
-    renames. An export that is killed between them leaves the old one beside `path`, with the prefix
-    `.replaced-`, and the next export to `path` puts it back before anything else. Batch and time
-    are dynamic. A character language model gets four signatures, whose states have the names of
-    `models.sequences.state_sizes` and start as zeros:
+    The folder appears complete or not at all. An existing SavedModel is replaced by two renames. An
+    export killed between them leaves the old one beside `path`, with the prefix `.replaced-`; the
+    next export to `path` first restores it. Batch and time are dynamic.
+
+    A character language model gets four signatures. Their states are named as in
+    `models.sequences.state_sizes` and start at zero.
 
     - `serving_default`: `text` (batch) strings -> `logits` (batch, time, characters), where `time`
-      is the longest text's length and what follows a shorter text's end means nothing, and
-      `lengths` (batch), in characters.
+      is the length of the longest text and logits beyond the end of a shorter one are meaningless,
+      and `lengths` (batch), in characters.
     - `tokens`: `ids` (batch, time) int32 -> `logits`.
     - `step`: `ids` (batch) int32, `seed` and `position` int32, `temperature` float32, `top_k` int32
       (0: all), `top_p` float32 (1: all) and the states -> `logits` (batch, characters), `next_id`
-      (batch), drawn with (seed, position), and the states: streaming. The first character after a
-      prompt has position 0, the next one 1.
+      (batch), drawn with (seed, position), and the new states. For streaming: the first character
+      after a prompt has position 0, the next one 1.
     - `generate`: `prompt` (batch) strings, `length` int32, `temperature` float32, `seed` int32,
       `top_k` and `top_p` as in `step`, `stop` string (empty: none) -> `text` (batch), prompts with
-      their continuations. It draws with the noise of `models.char_lm.generate` but without XLA,
-      which TensorFlow Serving turns off by default: it is slower, and where rounding decides it
-      may write another text.
+      their continuations. It draws with the noise of `models.char_lm.generate`, but without XLA,
+      which TensorFlow Serving turns off by default. So it is slower, and rounding may change the
+      text.
 
     A model with `class_names` gets
 
     - `serving_default`: `images` (batch, height, width, channels) uint8 -> `probabilities`
       (batch, classes) float32 and `class_name` (batch) strings, the most likely one.
 
-    Any other functional or sequential model gets its call as `serving_default`, with the names of
-    its inputs, and of the layers its outputs come from. One of neither kind gets what
-    `model.export` gives it.
+    Any other functional or Sequential model gets its call as `serving_default`, with its input
+    names, and its outputs named after their layers. A subclassed model gets what `model.export`
+    writes.
 
-    Layers with `stateful=True` keep their states from one request to the next, of which a warning
-    says what to do; only the signatures of language models start from zeros at every request.
+    Layers with `stateful=True` keep their states from one request to the next; a warning then says
+    what to do. Only the signatures of language models start from zeros at every request.
 
-    In the folder is a `card.json` with the model's name and parameters, the signatures, the class
-    names or the vocabulary (characters in the order of the logits) and `max_length`, and the
-    versions of the libraries.
+    The folder also holds a `card.json` with the model's name, number of parameters and signatures,
+    the class names or the vocabulary (characters in the order of the logits) and `max_length`, and
+    the versions of the libraries.
 
     Args:
         model: a built Keras model.
         path: folder to write.
-        class_names: names of the classes of a model from images, in pixel values of 0 to 255, to a
-            number for each class. Default `None`, no classifier.
-        from_logits: whether these numbers are logits; else they are probabilities. Default `True`.
-        version: positive integer, to write the folder `path/version`, as servers expect it;
-            `"next"` is one more than the highest that is there. Default `None`, `path` itself.
-        card: what else `card.json` shall say, such as data and score: a dictionary for JSON, whose
-            entries replace those above.
-        warm_up: whether to write a request of each signature to `assets.extra`, with which
-            TensorFlow Serving warms up. Needs tensorflow-serving-api. Default `False`.
-        max_length: positive integer, the most characters that a request of `generate` may write,
-            those of all its texts together, which limits its memory and time. Only for character
-            language models. Default `None`, 100,000 for these.
+        class_names: class names of a model from images, with pixel values of 0 to 255, to a score
+            for each class. Default `None`: not a classifier.
+        from_logits: whether these scores are logits, not probabilities. Default `True`.
+        version: positive integer, to write the folder `path/version`, as servers expect it, or
+            `"next"` for one more than the highest that exists. Default `None`: `path` itself.
+        card: dictionary of JSON values to add to `card.json`, such as data and score. Its entries
+            override those above. Default `None`.
+        warm_up: whether to write a request for each signature to `assets.extra`, which TensorFlow
+            Serving uses to warm up. Needs tensorflow-serving-api. Default `False`.
+        max_length: positive integer, maximum number of characters that a request of `generate` may
+            write, summed over its texts, to limit memory and time. Only for character language
+            models. Default `None`: 100,000.
 
     Returns:
-        The folder that was written.
+        The path of the folder.
 
     Raises:
-        RuntimeError: on another backend than TensorFlow.
-        ImportError: for `warm_up` without tensorflow-serving-api.
-        ValueError: for another argument out of its range, or if the folder exists and is no
+        RuntimeError: if the backend is not TensorFlow.
+        ImportError: if `warm_up` is `True` and tensorflow-serving-api is not installed.
+        ValueError: if another argument is out of range, or if the folder exists and is not a
             SavedModel, or cannot be written.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            "A SavedModel with signatures is TensorFlow's own and needs its backend. "
+            "A SavedModel is a format of TensorFlow and needs its backend. "
             f"Received: backend {keras.backend.backend()!r}"
         )
     if not isinstance(model, keras.Model):
@@ -141,7 +142,7 @@ def export_saved_model(
 
 
 def _signatures(model, class_names, from_logits, max_length):
-    """The signatures of a model, and what its card says of them."""
+    """Returns the signatures of a model, and the card's entries about them."""
     if max_length is not None:
         validation.positive_integer("max_length", max_length)
     if is_character_language_model(model) and class_names is None:
@@ -170,16 +171,16 @@ def _warn_of_states(model):
     stateful = [path for path, layer in layers_within(model) if getattr(layer, "stateful", False)]
     if stateful:
         warnings.warn(
-            "The SavedModel will keep its states from one request to the next, whoever asks, and "
-            "begins with what they are now. For requests on their own export a stateless twin: the "
-            "same model built without `stateful=True`, after "
+            "The SavedModel will start from the current states and keep them from one request to "
+            "the next, whoever sends it. For independent requests, export a stateless twin: build "
+            "the same model without `stateful=True`, then call "
             f"`twin.set_weights(model.get_weights())`. Received: stateful layers {stateful}",
             stacklevel=3,
         )
 
 
 def _folder(path, version):
-    """The folder to write, which is new or a SavedModel."""
+    """Returns the folder to write, which must be new or a SavedModel."""
     path = Path(validation.path("path", path))
     if version is not None and (path / "saved_model.pb").exists():
         raise ValueError(
@@ -204,7 +205,7 @@ def _next_version(folder):
 
 
 def _add(folder, new):
-    """Moves a folder to the next version that no other export has taken meanwhile."""
+    """Moves a folder to the next version that no concurrent export has taken."""
     while True:
         path = _next_version(folder)
         try:
@@ -215,7 +216,7 @@ def _add(folder, new):
 
 
 def _workspace(path):
-    """A folder beside another one to write, from which the result can be moved in one step."""
+    """Creates a folder beside `path`, from where one rename moves the result there."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=".export-", dir=path.parent))
@@ -227,21 +228,21 @@ def _workspace(path):
 
 
 def _replaced(path):
-    """Where a SavedModel waits while another one takes its place."""
+    """Returns where the old SavedModel waits while the new one takes its place."""
     return path.with_name(f".replaced-{path.name}")
 
 
 def _put_back(path):
-    """Ends what a kill has interrupted: the model that was there is there again."""
+    """Restores the old SavedModel if a kill interrupted its replacement."""
     if _replaced(path).exists() and not path.exists():
         _replaced(path).rename(path)
 
 
 def _replace(path, workspace):
-    """Moves `new` from the workspace, where nothing may lie that is still needed, to `path`."""
+    """Moves `new` from the workspace to `path`, and what it replaces to the workspace."""
     old = _replaced(path)
     if path.exists():
-        if old.exists():  # of a kill before this export, and replaced since
+        if old.exists():  # left by an earlier kill, and replaced since
             old.rename(workspace / "older")
         path.rename(old)
     try:

@@ -1,4 +1,4 @@
-"""A function that a SavedModel offers, with names for all that goes in and out."""
+"""A function that a SavedModel offers, with named inputs and outputs."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ class Signature(NamedTuple):
     """A function from tensors to a dictionary of tensors.
 
     Its inputs are `{name: (dtype, shape, example)}` in the order of the function's arguments; an
-    example is a small value that is allowed.
+    example is a small valid value.
     """
 
     function: Callable[..., dict]

@@ -10,7 +10,7 @@ from keras_hypernets.models.sequences import sampling, stepping
 
 
 def signatures_of_language_model(model: keras.Model, max_length: int) -> dict[str, Signature]:
-    """Reading text or ids, and writing text at once or character by character."""
+    """Returns signatures that read text or ids, and that write text at once or by character."""
     import tensorflow as tf
 
     sizes = stepping.state_sizes(model)
@@ -47,7 +47,7 @@ def signatures_of_language_model(model: keras.Model, max_length: int) -> dict[st
     def can_sample(temperature, top_k, top_p):
         return [
             tf.debugging.Assert(fulfilled, [rule])
-            for fulfilled, rule in (  # NaN fulfils none
+            for fulfilled, rule in (  # NaN violates all
                 (
                     (temperature >= 0) & (temperature <= sampling.HOTTEST),
                     "`temperature` must be in [0, 1e30].",
@@ -107,7 +107,7 @@ def signatures_of_language_model(model: keras.Model, max_length: int) -> dict[st
 
 
 def _text_codec(vocabulary):
-    """Functions between strings and ids without lookup tables, which a graph would have to own."""
+    """Returns functions between strings and ids without lookup tables, which a graph must own."""
     import tensorflow as tf
 
     codes = np.array([ord(character) for character in vocabulary], np.int32)
