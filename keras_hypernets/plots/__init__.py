@@ -1,4 +1,4 @@
-"""Pictures of generated weights and of what they do; all need matplotlib."""
+"""Plots of generated weights and their effects. All need matplotlib."""
 
 from keras_hypernets.plots.cell_saturation import plot_cell_saturation
 from keras_hypernets.plots.embedding_similarity import (

@@ -1,4 +1,4 @@
-"""How far the memory cells of recurrent networks are into the flat parts of tanh."""
+"""Plots how far the memory cells of recurrent networks saturate tanh."""
 
 import math
 from typing import TYPE_CHECKING
@@ -12,31 +12,31 @@ from keras_hypernets.validation import positive_integer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SATURATED = 0.9  # |tanh(c)| from here on: less than a fifth of the gradient goes through
+SATURATED = 0.9  # beyond this |tanh(c)|, less than a fifth of the gradient passes
 
 
 def plot_cell_saturation(
     models: dict[str, keras.Model], text: str, layer: int = 0, bins: int = 40
 ) -> "Figure":
-    """Draws histograms of tanh(c) of one or more models, as in figure 5 of the paper.
+    """Plots histograms of tanh(c) of one or more models, as in figure 5 of the paper.
 
-    A panel for each model: the share of all cells and characters, in percent, over the value of
-    tanh(c_t). c_t is the state as it is stored, before layer norm. Above a panel stands the share
-    of saturated cells, |tanh(c_t)| > 0.9, through which less than a fifth of the gradient passes,
-    since tanh' = 1 - tanh^2.
+    One panel per model shows the percentage of cells and characters at each value of tanh(c_t). c_t
+    is the stored state, before layer norm. The title gives the percentage of saturated cells,
+    |tanh(c_t)| > 0.9, through which less than a fifth of the gradient passes, since
+    tanh' = 1 - tanh^2.
 
     Args:
         models: dictionary from names to models made by `char_language_model`, whose cells have a
             state c: `"hyper_lstm"`, `"layer_norm_lstm"`, `"lstm"`.
-        text: 2 to 5,000 characters of the vocabularies of all models, read from states of zero.
-        layer: number of the recurrent layer, from 0. Default 0.
+        text: 2 to 5,000 characters in the vocabulary of every model, read from zero states.
+        layer: index of the recurrent layer. Default 0.
         bins: positive integer, number of bins between -1 and 1. Default 40.
 
     Returns:
-        A `matplotlib.figure.Figure`, to be saved with `figure.savefig("cell_saturation.png")`.
+        A `matplotlib.figure.Figure`. Save it with `figure.savefig("cell_saturation.png")`.
 
     Raises:
-        ValueError: for models of another kind, or another argument out of its range.
+        ValueError: if a model is not of this kind, or another argument is out of range.
 
     Example:
 
@@ -62,7 +62,7 @@ def plot_cell_saturation(
 
 def draw_cell_saturation(values: dict[str, np.ndarray], bins: int = 40) -> "Figure":
     """Draws a histogram of each array of tanh(c)."""
-    from matplotlib.figure import Figure  # not pyplot, which may look for a screen
+    from matplotlib.figure import Figure  # not pyplot, which may need a display
 
     columns = min(len(values), 4)
     rows = math.ceil(len(values) / columns)

@@ -1,4 +1,4 @@
-"""How alike the embeddings are from which one generator writes the kernels of many layers."""
+"""Plots how similar the embeddings of layers that share a generator are."""
 
 import os
 from typing import TYPE_CHECKING
@@ -12,29 +12,29 @@ from keras_hypernets.static.kernel_generator import KernelGenerator
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PIXELS = 64  # at most, on a side of a layer's field
+PIXELS = 64  # maximum on a side of a layer's field
 
 
 def embedding_similarity(
     model: keras.Layer, generator: KernelGenerator | None = None
 ) -> tuple[dict[str, int], np.ndarray]:
-    """Compares the embeddings of all tiles that a shared generator writes, by their cosines.
+    """Returns the cosine similarities of all tile embeddings of a shared generator.
 
         s_ij = z_i . z_j / (|z_i| |z_j|)
 
     Args:
-        model: a built model or layer with `HyperConv2D`, `HyperDense` or `KernelBank` in it, such
-            as `hyper_resnet` makes.
-        generator: the `KernelGenerator` whose embeddings are compared. Default `None`: the only one
-            of the model that writes kernels of several layers.
+        model: a built model or layer that contains `HyperConv2D`, `HyperDense` or `KernelBank`,
+            such as a `hyper_resnet`.
+        generator: `KernelGenerator` whose embeddings to compare. Default `None`: the only one in
+            the model that generates kernels of several layers.
 
     Returns:
-        A dictionary from the names of layers, or of the kernels of a bank, to their numbers of
-        tiles, in the order of the model, and the matrix `(tiles, tiles)` of the cosines, tiles in
-        the same order and row-major within a layer. The cosines of an embedding of zeros are 0.
+        A dictionary from the names of layers, or of a bank's kernels, to their numbers of tiles, in
+        the order of the model; and the matrix `(tiles, tiles)` of cosines, in the same order and
+        row-major within a layer. A zero embedding has cosines of 0.
 
     Raises:
-        ValueError: if there is no such generator, or several of them and none is given.
+        ValueError: if there is no such generator, or several and `generator` is `None`.
 
     Example:
 
@@ -56,20 +56,20 @@ def embedding_similarity(
 def plot_embedding_similarity(
     model: keras.Layer, generator: KernelGenerator | None = None
 ) -> "Figure":
-    """Draws the cosine similarity of the embeddings of all layers that share a generator.
+    """Plots the cosine similarities of the embeddings of all layers that share a generator.
 
-    Every layer has a row and a column of equal size; the field of two layers shows each tile of
-    the one against each tile of the other. Blue are embeddings that point the same way, red those
-    that point opposite ways, white those at right angles.
+    Every layer has a row and a column of equal size. The field of two layers shows each tile of one
+    against each tile of the other. Blue means that embeddings point in the same direction, red in
+    opposite directions, white at right angles.
 
     Args:
         model, generator: as for `embedding_similarity`.
 
     Returns:
-        A `matplotlib.figure.Figure`, to be saved with `figure.savefig("similarity.png")`.
+        A `matplotlib.figure.Figure`. Save it with `figure.savefig("similarity.png")`.
 
     Raises:
-        ValueError: if there is no such generator, or several of them and none is given.
+        ValueError: if there is no such generator, or several and `generator` is `None`.
 
     Example:
 
@@ -78,7 +78,7 @@ def plot_embedding_similarity(
     >>> figure.axes[0].get_yticklabels()[0].get_text()
     'group_1_block_1_conv_1'
     """
-    from matplotlib.figure import Figure  # not pyplot, which may look for a screen
+    from matplotlib.figure import Figure  # not pyplot, which may need a display
 
     tiles, similarity = embedding_similarity(model, generator)
     layers = len(tiles)
@@ -105,7 +105,7 @@ def plot_embedding_similarity(
     axes.set_xticks(middles, [*tiles], rotation=90, fontsize="small")
     axes.set_yticks(middles, labels, fontsize="small")
     figure.colorbar(image, ax=axes, label="cosine similarity of embeddings", shrink=0.6)
-    # Labels of any length fit beside a field that has room for them and the colour bar's.
+    # Leave room beside the field for labels of any length and the colour bar's.
     side = max(0.24 * layers, 2.4)
     beside = max(label.get_window_extent().width for label in axes.get_yticklabels())
     below = max(label.get_window_extent().height for label in axes.get_xticklabels())
@@ -114,9 +114,9 @@ def plot_embedding_similarity(
 
 
 def _embeddings(model, generator):
-    """Returns the names of the layers of one generator, with the embeddings of their tiles."""
-    found = {}  # for each generator its layers
-    rest = {}  # of each layer the rows of the kernels to come
+    """Returns the layers of one generator by name, with the embeddings of their tiles."""
+    found = {}  # layers by generator
+    rest = {}  # by layer, the rows of kernels yet to come
     for layer, _, name, kernel in generated_within(model) if isinstance(model, keras.Layer) else ():
         if not hasattr(layer, "embedding") or not hasattr(layer, "generator"):
             continue
@@ -128,12 +128,12 @@ def _embeddings(model, generator):
         found.setdefault(layer.generator, {})[name] = rows
     shared = {one: layers for one, layers in found.items() if len(layers) > 1}
     if len(shared) != 1 if generator is None else generator not in shared:
-        which = "exactly one KernelGenerator" if generator is None else "the `generator`, and it"
+        which = "exactly one KernelGenerator" if generator is None else "`generator`"
         raise ValueError(
-            f"`model` must be a built model or layer with {which} that writes kernels of several "
+            f"`model` must be a built model or layer in which {which} generates kernels of several "
             f"layers. Received: {getattr(model, 'name', model)!r} with {len(shared)} of them"
         )
     layers = next(iter(shared.values())) if generator is None else shared[generator]
-    # What all names begin with says nothing.
+    # Drop the prefix that all names share.
     start = os.path.commonprefix([*layers]).rpartition("/")[0]
     return {name.removeprefix(f"{start}/"): rows for name, rows in layers.items()}

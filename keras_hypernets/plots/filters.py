@@ -1,4 +1,4 @@
-"""Kernels, generated or not, as grids of filters."""
+"""Plots kernels, generated or not, as grids of filters."""
 
 import math
 from collections.abc import Iterator
@@ -13,34 +13,34 @@ from keras_hypernets.validation import positive_integer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LINES = "#0072B2"  # no grey, so that lines differ from weights
-PANEL = 5  # inches, the width of a panel and the most of its height
+LINES = "#0072B2"  # not grey, so that lines stand out from weights
+PANEL = 5  # inches: width and maximum height of a panel
 
 
 def plot_filters(model_or_kernel: Any, channels: int = 16) -> "Figure":
-    """Draws the kernels of 2D convolutions as grids of filters, as in figure 2 of the paper.
+    """Plots the kernels of 2D convolutions as grids of filters, as in figure 2 of the paper.
 
-    One panel for each kernel `(height, width, in, out)`, with the layer's name and the shape as its
-    title. In a panel, every row is an input channel and every column an output channel, from the
-    top left. Black and white are minus and plus the largest absolute value of this kernel, as
-    written below its panel; middle grey is zero. NaN and infinity have the colour of the lines.
+    One panel per kernel `(height, width, in, out)`, titled with the layer's name and the shape. The
+    rows of a panel are input channels, the columns output channels, from the top left. Black and
+    white are minus and plus the kernel's largest absolute value, given below the panel; mid-grey is
+    zero. NaN and infinity have the colour of the lines.
 
-    For a model it draws, each once, the generated weights of rank 4 of every layer that has
-    `generated_weights()`, such as `HyperConv2D` and `KernelBank`, and the `kernel` of rank 4 of
-    `keras.layers.Conv2D`, `DepthwiseConv2D` and any other layer with a `kernel_size` (that of
-    `Conv2DTranspose`, `(height, width, out, in)` in Keras, in the order of the others).
+    For a model, this plots each kernel of rank 4 once: all `generated_weights()` of layers such as
+    `HyperConv2D` and `KernelBank`, and the `kernel` of `keras.layers.Conv2D`, `DepthwiseConv2D` and
+    any other layer with a `kernel_size`. (That of `Conv2DTranspose`, `(height, width, out, in)` in
+    Keras, is put in the order of the others.)
 
     Args:
-        model_or_kernel: a built model or layer, with the models and layers inside it, or one kernel
-            `(height, width, in, out)`: array, tensor or variable.
-        channels: positive integer; of each kernel only the first so many input channels and as many
-            output channels are drawn, and the title says so. Default 16.
+        model_or_kernel: a built model or layer, including those nested in it, or one kernel
+            `(height, width, in, out)` as an array, tensor or variable.
+        channels: positive integer, maximum number of input and of output channels to draw of each
+            kernel; the title says if there are more. Default 16.
 
     Returns:
-        A `matplotlib.figure.Figure`, to be saved with `figure.savefig("filters.png")`.
+        A `matplotlib.figure.Figure`. Save it with `figure.savefig("filters.png")`.
 
     Raises:
-        ValueError: for an argument out of its range, or if there is no such kernel to draw.
+        ValueError: if an argument is out of range, or there is no such kernel.
 
     Example:
 
@@ -51,7 +51,7 @@ def plot_filters(model_or_kernel: Any, channels: int = 16) -> "Figure":
     Reference:
         [Ha et al., 2016](https://arxiv.org/abs/1609.09106), figure 2.
     """
-    from matplotlib.figure import Figure  # not pyplot, which may look for a screen
+    from matplotlib.figure import Figure  # not pyplot, which may need a display
 
     channels = positive_integer("channels", channels)
     kernels = _kernels_to_draw(model_or_kernel)
@@ -78,7 +78,7 @@ def plot_filters(model_or_kernel: Any, channels: int = 16) -> "Figure":
         axes.grid(color=LINES, linewidth=min(2, 24 / min(channels, max(inputs, outputs))))
         axes.set_title(title, fontsize="medium")
         axes.set_xlabel(f"black {-limit:.3g}, white {limit:.3g}", fontsize="small")
-    # No layout of matplotlib's knows how high panels of equal scales are: it is done in inches.
+    # Matplotlib's layouts do not know how high panels with equal scales are, so use inches.
     titles = np.array([axes.title.get_window_extent().size for axes in figure.axes]) / figure.dpi
     beside, above = titles.max(axis=0) + (0.1 - PANEL, 0.2)
     beside, below, edge = max(beside, 0.1), 0.25, 0.27
@@ -99,13 +99,13 @@ def plot_filters(model_or_kernel: Any, channels: int = 16) -> "Figure":
 
 
 def _columns(count: int) -> int:
-    """Returns the number of columns, near a square's, that leaves least of the last row empty."""
+    """Returns the number of columns, near a square's, with the fullest last row."""
     root = math.sqrt(count)
     return min(range(round(root), math.ceil(1.5 * root) + 1), key=lambda n: -count % n / n)
 
 
 def _picture(kernel: np.ndarray) -> np.ndarray:
-    """Puts the filters side by side: a row for each input, a column for each output channel."""
+    """Puts the filters side by side: a row per input channel, a column per output channel."""
     height, width, inputs, outputs = kernel.shape
     return kernel.transpose(2, 0, 3, 1).reshape(inputs * height, outputs * width)
 
@@ -128,14 +128,14 @@ def _kernels_to_draw(model_or_kernel: Any) -> list[tuple[str, np.ndarray]]:
 
 
 def _kernels_within(model: keras.Layer) -> Iterator[tuple[str, Any]]:
-    """Yields names, with those of the enclosing layers, and kernels of rank 4."""
+    """Yields the paths and kernels of rank 4."""
     generated = {}
     for layer, _, name, kernel in generated_within(model):
         generated.setdefault(layer, {})[name] = kernel
     for path, layer in layers_within(model):
         found = generated.get(layer, {})
         if not found and hasattr(layer, "kernel_size"):
-            # Without a value: unbuilt, or a layer whose kernel comes with each call.
+            # None if the layer is unbuilt, or gets its kernel in each call.
             kernel = getattr(layer, "kernel", None)
             if isinstance(layer, keras.layers.Conv2DTranspose) and kernel is not None:
                 kernel = keras.ops.swapaxes(kernel, 2, 3)

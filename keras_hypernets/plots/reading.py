@@ -1,4 +1,4 @@
-"""What the pictures of recurrent layers have in common: a text, and states after each character."""
+"""Reads a text and returns the states after each character, for plots of recurrent layers."""
 
 from typing import Any
 
@@ -10,24 +10,24 @@ from keras_hypernets.models.sequences.state_history import state_history
 from keras_hypernets.models.sequences.stepping import recurrent_layers, state_sizes
 from keras_hypernets.validation import integer
 
-LONGEST = 5_000  # characters; no picture can be high enough for some ten thousands
+LONGEST = 5_000  # characters; no figure can be high enough for tens of thousands
 
 
 def read(model: keras.Model, text: str) -> dict[str, Any]:
     """Returns all states `(time, size)` after each character of a text, named as in `state_sizes`.
 
     Raises:
-        ValueError: as `check_text`.
+        ValueError: as for `check_text`.
     """
     states = state_history(model, check_text(model, text)[None])
     return {name: state[0] for name, state in zip(state_sizes(model), states, strict=True)}
 
 
 def inputs_of(model: keras.Model, text: str, argument: str = "text") -> Any:
-    """Returns ids `(batch, time)` of a text: once, or in every row of a fixed batch.
+    """Returns ids `(batch, time)` of a text, repeated if the batch size is fixed.
 
     Raises:
-        ValueError: as `check_text`.
+        ValueError: as for `check_text`.
     """
     ids = check_text(model, text, argument)
     return keras.ops.convert_to_tensor(np.tile(ids, (model.inputs[0].shape[0] or 1, 1)))
@@ -37,8 +37,8 @@ def check_text(model: keras.Model, text: str, argument: str = "text") -> np.ndar
     """Returns the ids of a text.
 
     Raises:
-        ValueError: if `model` is no character language model, or the text has less than two
-            characters, more than 5,000, or one that is not in its vocabulary.
+        ValueError: if `model` is not a character language model, or the text has fewer than 2 or
+            more than 5,000 characters, or one that is not in the vocabulary.
     """
     ids = embedding_of(model).encode(text, argument)
     if not 2 <= len(ids) <= LONGEST:
@@ -49,10 +49,10 @@ def check_text(model: keras.Model, text: str, argument: str = "text") -> np.ndar
 
 
 def cell_of(model: keras.Model, layer: Any) -> keras.Layer:
-    """Returns the cell of one of a model's recurrent layers, by its number.
+    """Returns the cell of one of a model's recurrent layers, by index.
 
     Raises:
-        ValueError: if `model` is no character language model, or has no such layer.
+        ValueError: if `model` is not a chain of recurrent layers, or has no such layer.
     """
     layers = recurrent_layers(model)
     rule = f"the number of a recurrent layer of {model.name}, 0 to {len(layers) - 1}"

@@ -1,4 +1,4 @@
-"""What the recurrent cells of a model generate while it runs."""
+"""Records what the recurrent cells of a model generate while it runs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from keras_hypernets.models.sequences.traced import traced
 
 
 def generating_layers(model: keras.Model) -> dict[str, keras.layers.RNN]:
-    """Returns the recurrent layers whose cell has `generated_weights`, by their path in a model."""
+    """Returns the recurrent layers whose cell has `generated_weights`, by path."""
     return {
         path: layer
         for path, layer in layers_within(model)
@@ -56,7 +56,7 @@ def _run(model, inputs):
 
 @contextlib.contextmanager
 def _watched(layers) -> Iterator[dict]:
-    """Gives a list for each layer, in which its calls leave what they generate and their mask.
+    """Yields a list per layer, to which its calls append what they generate and their mask.
 
     What a layer reads is only known while its model runs: inputs, states of other layers, masks.
     """

@@ -1,4 +1,4 @@
-"""How much the weights of a recurrent network change with each character of a text."""
+"""Plots how much the weights of a recurrent network change with each character of a text."""
 
 import math
 from typing import TYPE_CHECKING
@@ -14,32 +14,41 @@ from keras_hypernets.validation import positive_integer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+<<<<<<< HEAD
+=======
+# By number of gates, in Keras' order.
+GATES = {
+    1: ("h",),
+    3: ("z, update", "r, reset", "h, candidate"),
+    4: ("i, input", "f, forget", "c, candidate", "o, output"),
+}
+>>>>>>> 177f436 (Plain English in plots)
 VISIBLE = str.maketrans({" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"})
 
 
 def weight_changes(model: keras.Model, text: str, layer: int = 0) -> np.ndarray:
     r"""Measures how much the generated recurrent kernels change from each character to the next.
 
-    For every gate y, the Frobenius norm of the change of the kernel that is applied to h_{t-1},
+    For every gate y, this is the Frobenius norm of the change of the kernel applied to h_{t-1},
 
         n_t^y = || W_h^y(z_t) - W_h^y(z_{t-1}) ||_F        t = 2 ... time
 
-    where with scaling W_h^y(z_t) is W_h^y with its rows, one for each unit j, times d_h^y(z_t)
-    (eq. 7 and 12 of the paper), and with full generation sum_k z_t[k] W_h^y[k] (eq. 5). No kernel
-    is made for it: with scaling
+    With scaling, W_h^y(z_t) is W_h^y with the row of each unit j times d_h^y(z_t)_j (eq. 7 and 12
+    of the paper); with full generation it is sum_k z_t[k] W_h^y[k] (eq. 5). The kernels are never
+    built: with scaling
 
         (n_t^y)^2 = sum_j (d_h^y(z_t) - d_h^y(z_{t-1}))_j^2 || row j of W_h^y ||^2
 
     Args:
-        model: a model made by `char_language_model`, whose layer has a cell that generates weights.
-        text: 2 to 5,000 characters of the model's vocabulary, read from states of zero.
-        layer: number of the recurrent layer, from 0. Default 0.
+        model: a model made by `char_language_model`, whose cell in this layer generates weights.
+        text: 2 to 5,000 characters of the model's vocabulary, read from zero states.
+        layer: index of the recurrent layer. Default 0.
 
     Returns:
         `(time - 1, gates)`, gates in Keras' order: i, f, c, o; z, r, h; or one.
 
     Raises:
-        ValueError: for a model of another kind, or another argument out of its range.
+        ValueError: if `model` is not of this kind, or another argument is out of range.
 
     Example:
 
@@ -57,27 +66,27 @@ def weight_changes(model: keras.Model, text: str, layer: int = 0) -> np.ndarray:
 
 
 def plot_weight_changes(model: keras.Model, text: str, layer: int = 0, width: int = 64) -> "Figure":
-    """Draws the change of the generated weights under each character, as in the paper's figure 4.
+    """Plots the change of the generated weights at each character, as in the paper's figure 4.
 
-    A text in lines, under each character a column with a field for each gate: the lighter, the more
-    its recurrent kernel changed as the character was read, by the norm that `weight_changes`
-    computes, relative to the largest of the gate, which stands beside it. (Under layer norm a
-    gate's kernel can grow without any effect.) The first character has no change. Spaces, line
-    feeds, tabs and carriage returns have a sign of their own; characters that cannot be shown are a
-    question mark in a diamond.
+    Under each character of the text is a column with a field for each gate. The lighter the field,
+    the more the gate's recurrent kernel changed at that character: the norm that `weight_changes`
+    computes, relative to the gate's largest, which the label gives. (Under layer norm a gate's
+    kernel can grow without any effect.) The first character has no change. Spaces, line feeds, tabs
+    and carriage returns have symbols of their own; unprintable characters become a question mark in
+    a diamond.
 
     Args:
-        model: a model made by `char_language_model`, whose layer has a cell that generates weights.
-        text: 2 to 5,000 characters of the model's vocabulary, read from states of zero: a text
-            of people, or what `generate` returns.
-        layer: number of the recurrent layer, from 0. Default 0.
-        width: positive integer, characters in a line. Default 64.
+        model: a model made by `char_language_model`, whose cell in this layer generates weights.
+        text: 2 to 5,000 characters of the model's vocabulary, read from zero states: written by
+            people, or by `generate`.
+        layer: index of the recurrent layer. Default 0.
+        width: positive integer, number of characters in a line. Default 64.
 
     Returns:
-        A `matplotlib.figure.Figure`, to be saved with `figure.savefig("weight_changes.png")`.
+        A `matplotlib.figure.Figure`. Save it with `figure.savefig("weight_changes.png")`.
 
     Raises:
-        ValueError: for a model of another kind, or another argument out of its range.
+        ValueError: if `model` is not of this kind, or another argument is out of range.
 
     Example:
 
@@ -102,11 +111,17 @@ def change_norms(cell: keras.Layer, generated: dict, text: str) -> np.ndarray:
     return ops.convert_to_numpy(cell.recurrent_kernel_changes(one))[0]
 
 
+<<<<<<< HEAD
 def draw_weight_changes(
     cell: keras.Layer, norms: np.ndarray, text: str, width: int = 64
 ) -> "Figure":
     """Draws norms `(time - 1, gates)` of a cell under the characters of a text."""
     from matplotlib.figure import Figure  # not pyplot, which may look for a screen
+=======
+def draw_weight_changes(norms: np.ndarray, text: str, width: int = 64) -> "Figure":
+    """Draws norms `(time - 1, gates)` under the characters of a text."""
+    from matplotlib.figure import Figure  # not pyplot, which may need a display
+>>>>>>> 177f436 (Plain English in plots)
 
     gates = norms.shape[1]
     largest = norms.max(axis=0)
