@@ -1,4 +1,4 @@
-"""Watching generated weights during training, in TensorBoard and by warnings."""
+"""Monitors generated weights during training, with TensorBoard and warnings."""
 
 import contextlib
 import math
@@ -24,48 +24,48 @@ from keras_hypernets.validation import boolean, path, positive_integer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FAR = 10  # times beyond the healthy range
+FAR = 10  # factor beyond the healthy range at which to warn
 
 
 class GeneratedWeightsMonitor(keras.callbacks.Callback):
-    r"""Writes generated weights to TensorBoard, and warns if they are far too large or too small.
+    r"""Writes generated weights to TensorBoard, and warns if they are far too large or small.
 
-    The spread of generated weights w is their deviation around zero, sqrt(mean(w^2)). Healthy is
+    The spread of generated weights w is their root mean square, sqrt(mean(w^2)). It is healthy
 
-    - for a kernel of `HyperConv2D`, `HyperDense` or `KernelBank`: a third to three times
-      sqrt(2 / fan-in), the deviation of He's initialisation, with which it begins;
-    - for scales d_x and d_h of a hyper cell: 0.1, with which they begin, to 10. (HyperLSTMs with
-      layer norm, trained on Python's library, had 5.8 and 0.93 at the best learning rate, 29 and
-      6.0 at four times that.) For mixtures z_x and z_h of full generation: a third to three times
-      1 / sqrt(embedding_dim). Shifts b begin at zero and have no range.
+    - for a kernel of `HyperConv2D`, `HyperDense` or `KernelBank`: from a third to three times
+      sqrt(2 / fan-in), the deviation of He initialisation, at which it starts;
+    - for the scales d_x and d_h of a hyper cell: from 0.1, where they start, to 10. (HyperLSTMs
+      with layer norm, trained on Python's library, had 5.8 and 0.93 at the best learning rate, 29
+      and 6.0 at four times that.) For the mixtures z_x and z_h of full generation: from a third to
+      three times 1 / sqrt(embedding_dim). The shifts b start at zero and have no healthy range.
 
-    A warning names the weights once as they are more than ten times beyond the range, and again if
-    that comes back after it was over.
+    A warning names the weights when they are more than ten times beyond the range, and again only
+    if they return there after a recovery.
 
-    At the end of an epoch, with its number as the step, are written for all of these weights
-    `spread/...` (scalars) and `weights/...` (histograms), and the figures of
-    `keras_hypernets.plots` that the model has: `filters` of all its convolutions,
-    `embedding_similarity`, and for a text `weight_changes/...` and `cell_saturation`.
+    At the end of an epoch, it writes `spread/...` (scalars) and `weights/...` (histograms) of all
+    these weights, with the epoch as the step, and the figures of `keras_hypernets.plots` that apply
+    to the model: `filters` of all its convolutions, `embedding_similarity`, and for a text
+    `weight_changes/...` and `cell_saturation`.
 
-    It needs TensorFlow on every backend, to write the files, and with `figures` matplotlib. The
-    package `tensorboard` shows them: `tensorboard --logdir DIR`.
+    Writing the files needs TensorFlow on every backend; `figures` needs matplotlib. The package
+    `tensorboard` shows the files: `tensorboard --logdir DIR`.
 
     Args:
-        log_dir: folder to write to. A training that is resumed writes to the same.
-        sample: what the model reads so that its recurrent layers can be watched: a text of 2 to
-            5,000 characters, if the model is one that `char_language_model` makes; the inputs of
-            any model, as `fit` takes them. Watched are all layers around one hyper cell, those in
-            models and wrappers too (`bidirectional/forward_hyper_lstm`), at the steps that are not
-            masked; stateful ones begin with zeros. Default `None`: no recurrent layers are watched.
-        every: positive integer; written are the first epoch and every so many after it. Default 1.
-        figures: whether figures are drawn. Default `True`. On 2 busy cores an epoch's end then
+        log_dir: folder to write to. A resumed training should write to the same folder.
+        sample: what the model reads while its recurrent layers are watched: a text of 2 to 5,000
+            characters for a model made by `char_language_model`, or inputs of any model, as for
+            `fit`. All layers with a hyper cell are watched, also in nested models and wrappers
+            (`bidirectional/forward_hyper_lstm`), at all unmasked steps. Stateful layers start from
+            zeros. Default `None`: do not watch recurrent layers.
+        every: positive integer. Write at the first epoch and every `every` epochs after it. Default
+            1.
+        figures: whether to draw figures. Default `True`. On 2 busy cores the end of an epoch then
             takes 0.5 seconds for a text of 128 characters, 0.9 for `hyper_resnet(16, 1)` and 7.4
             for `hyper_resnet(40, 2)`, otherwise at most 0.2.
 
     Raises:
-        ValueError: for an argument out of its range; from `fit`, for a sample that the model cannot
-            read.
-        ImportError: if there is no TensorFlow, or no matplotlib for `figures`.
+        ValueError: if an argument is out of range; from `fit`, if the model cannot read `sample`.
+        ImportError: if TensorFlow, or matplotlib for `figures`, is not installed.
 
     Example:
 
@@ -91,7 +91,7 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
         self.figures = boolean("figures", figures)
         self.spreads = {}
         self._unhealthy = set()
-        tensorflow()  # what is missing shows before any training
+        tensorflow()  # fails now, not during training, if it is missing
         if figures:
             import matplotlib.figure  # noqa: F401
 
@@ -101,8 +101,8 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
         elif self.sample is not None:
             if not self.model.built or not generating_layers(self.model):
                 raise ValueError(
-                    "`sample` must be None, unless the model is built and has recurrent layers "
-                    "with hyper cells, or makes a text. "
+                    "`sample` must be None unless the model is built and has recurrent layers "
+                    "with hyper cells. "
                     f"Received: {type(self.sample).__name__} for {self.model.name}"
                 )
             self._inputs = self.sample
@@ -142,16 +142,17 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
             self._unhealthy.add(name)
             warnings.warn(
                 f"The generated weights {name} of {self.model.name} have a spread of {spread:.3g}, "
-                f"healthy is {low:.3g} to {high:.3g}.",
+                f"but {low:.3g} to {high:.3g} is healthy.",
                 stacklevel=2,
             )
 
 
 def _ranges(model: keras.Model, watched: dict) -> Iterator[tuple]:
-    """Yields names of generated weights, the weights and the range of a healthy spread.
+    """Yields names of generated weights, the weights and the healthy range of their spread.
 
-    Layers and cells may have a method `healthy_spreads`, a dictionary like `generated_weights()`
-    with the lowest and the highest spread. Without it every spread is healthy.
+    Layers and cells may have a method `healthy_spreads`. It returns a dictionary like
+    `generated_weights()`, with the lowest and the highest spread. Without it every spread is
+    healthy.
     """
     for layer, key, name, weight in generated_within(model):
         yield name, weight, _healthy(layer, key)
@@ -167,7 +168,7 @@ def _healthy(owner, key):
 
 
 def _figures(model: keras.Model, sample: Any, watched: dict) -> Iterator[tuple[str, "Figure"]]:
-    """Yields names and figures, those that there is something to draw in."""
+    """Yields the names and figures that apply to the model."""
     for name, plot in (
         ("filters", plots.plot_filters),
         ("embedding_similarity", plots.plot_embedding_similarity),

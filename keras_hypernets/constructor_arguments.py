@@ -1,4 +1,4 @@
-"""Signatures that show every argument, also those that a class hands on as `**kwargs`."""
+"""Signatures that show every argument, even those that a class passes on as `**kwargs`."""
 
 import functools
 import inspect
@@ -8,7 +8,7 @@ import keras
 
 
 class FullSignature:
-    """A mixin of layers: `inspect.signature` of every subclass shows the arguments of its bases."""
+    """Mixin for layers: `inspect.signature` of a subclass also shows its bases' arguments."""
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -1,4 +1,4 @@
-"""Weights of Keras' own LSTM and of the original TensorFlow 1 code into the cells here."""
+"""Loads weights of Keras' LSTM and of the author's TensorFlow 1 code into cells."""
 
 import os
 
@@ -15,7 +15,7 @@ SUPERCELL_GATES = (0, 2, 1, 3)  # its i, j, f, o in our order i, f, c, o
 def load_keras_lstm(cell: LayerNormLSTMCell, layer: keras.layers.Layer) -> None:
     """Copies the weights of a `keras.layers.LSTM` or `LSTMCell` into a plain `LayerNormLSTMCell`.
 
-    Afterwards the cell computes the same. Keras keeps the forget bias in its bias; the cell's own
+    Afterwards the cell has the same outputs. Keras keeps the forget bias in its bias, so the cell's
     `forget_bias` is subtracted from it.
 
     Args:
@@ -23,8 +23,8 @@ def load_keras_lstm(cell: LayerNormLSTMCell, layer: keras.layers.Layer) -> None:
         layer: a built `keras.layers.LSTM` or `keras.layers.LSTMCell`.
 
     Raises:
-        ValueError: if one of them is not built, of another kind or another shape, if their
-            activations differ, or if the cell has no bias to hold the layer's.
+        ValueError: if one of them is not built or has the wrong kind or shape, if their activations
+            differ, or if the cell has no bias to hold the layer's.
     """
     _check_cell(cell, (LayerNormLSTMCell,))
     if cell.layer_norm:
@@ -63,22 +63,22 @@ def load_keras_lstm(cell: LayerNormLSTMCell, layer: keras.layers.Layer) -> None:
 def load_supercell_checkpoint(
     cell: HyperLSTMCell | LayerNormLSTMCell, checkpoint: str | os.PathLike, scope: str
 ) -> None:
-    """Fills a cell from a TensorFlow 1 checkpoint of supercell, the code of the paper's author.
+    """Loads a TensorFlow 1 checkpoint of supercell, the author's code, into a cell.
 
-    The gates i, j, f, o are put in the order i, f, c, o, and the rows [x; h] of the hyper cell's
-    kernel are parted. The forget bias is not in a checkpoint: give the cell the one it was trained
-    with as `forget_bias`, and leave `hyper_forget_bias` at 1.0, which supercell's small LSTM always
-    has. supercell's state is `[c, c^], [h, h^]`; ours is `[h, c, h^, c^]`.
+    The gates i, j, f, o are reordered to i, f, c, o, and the rows [x; h] of the hyper cell's kernel
+    are split. A checkpoint does not hold the forget bias: pass the cell the one from training as
+    `forget_bias`, and leave `hyper_forget_bias` at 1.0, which supercell's hyper cell always has.
+    The state of supercell is `[c, c^], [h, h^]`; here it is `[h, c, h^, c^]`.
 
     Args:
         cell: a built `HyperLSTMCell` with `weight_generation="scaling"`, or a `LayerNormLSTMCell`;
-            with or without layer norm, as it was trained.
+            with or without layer norm, as in training.
         checkpoint: path prefix of the checkpoint, such as `"model.ckpt"`.
         scope: the full prefix of the cell's variables, such as `"rnn/HyperLSTMCell"`.
 
     Raises:
-        ValueError: if the cell is not built or of another kind, or a variable is missing, of
-            another shape or left over; the message names it.
+        ValueError: if the cell is not built or has the wrong kind, or a variable is missing, has
+            the wrong shape or is left over; the message names it.
         ImportError: if TensorFlow is not installed; Keras may run on another backend.
     """
     _check_cell(cell, (HyperLSTMCell, LayerNormLSTMCell))
@@ -128,7 +128,7 @@ def _supercell_hyper_lstm(variables, cell, inputs):
     values["hyper_kernel"], values["hyper_state_kernel"] = kernel[:, :inputs], kernel[:, inputs:]
 
     def read(paths, name, *shape):
-        """One variable for each path and gate, in the order of the cell's columns."""
+        """Reads a variable for each path and gate, in the order of the cell's columns."""
         names = [f"hyper_{gate}{path}/{name}" for path in paths for gate in "ifjo"]
         return [variables.read(name, *shape) for name in names]
 
@@ -143,9 +143,9 @@ def _supercell_hyper_lstm(variables, cell, inputs):
 
 
 class _Checkpoint:
-    """Variables of a TensorFlow checkpoint below a scope, by their names in it."""
+    """The variables of a TensorFlow checkpoint under a scope, by name."""
 
-    # A trained checkpoint also holds the optimizer's slots, below the variables' names.
+    # A trained checkpoint also holds the optimizer's slots, under the variables' names.
     NAMES = ("W_xh", "W_hh", "W_hh_i", "bias", "ln_gamma", "ln_beta")
     NAMES += ("super_linear_w", "super_linear_b")
 
@@ -156,14 +156,14 @@ class _Checkpoint:
             import tensorflow as tf
         except ImportError as error:
             raise ImportError(
-                "`load_supercell_checkpoint` needs TensorFlow to be installed, on every backend: "
-                "nothing else reads its checkpoints."
+                "`load_supercell_checkpoint` needs TensorFlow on every backend, to read its "
+                "checkpoints: pip install tensorflow"
             ) from error
         self.path = path("checkpoint", checkpoint).removesuffix(".index")
         self.scope = scope.strip("/")
         try:
             self.reader = tf.train.load_checkpoint(self.path)
-        except Exception as error:  # TensorFlow raises many kinds for what is no checkpoint
+        except Exception as error:  # TensorFlow raises many kinds if it is not a checkpoint
             raise self._unreadable(error) from error
         self.shapes = self.reader.get_variable_to_shape_map()
         self.names_read = set()
@@ -189,7 +189,7 @@ class _Checkpoint:
         self.names_read.add(name)
         try:
             return self.reader.get_tensor(name)
-        except Exception as error:  # a file that is cut off, among others
+        except Exception as error:  # such as a truncated file
             raise self._unreadable(error) from error
 
     def check_all_read(self):
@@ -207,7 +207,7 @@ class _Checkpoint:
 
 
 def _gates(values, order=range(4)):
-    """Parts the last axis into four gates in the given order: `(4, ...)`."""
+    """Splits the last axis into four gates in the given order: `(4, ...)`."""
     parts = np.split(keras.ops.convert_to_numpy(values), 4, axis=-1)
     return np.stack([parts[gate] for gate in order])
 

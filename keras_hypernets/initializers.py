@@ -1,4 +1,4 @@
-"""Initial values of weights that hold several gates, one (in, units) block per gate."""
+"""Initializers for weights of several gates, with one (in, units) block per gate."""
 
 from collections.abc import Callable
 
@@ -10,25 +10,25 @@ from keras_hypernets.validation import number, seed_integer
 
 
 def per_gate(initializer: Callable, name: str = "") -> Callable:
-    """Makes an initializer fill every gate's block of a gate-major weight by itself.
+    """Makes an initializer fill each gate's block of a gate-major weight separately.
 
-    Keras' initializers read fan-in and fan-out off the whole shape and take `(gates, in, units)`
-    for a convolution's kernel: `glorot_uniform` would draw at half its deviation or less.
+    Keras' initializers compute fan-in and fan-out from the whole shape. They would take `(gates,
+    in, units)` for a convolution kernel: `glorot_uniform` would have half its deviation or less.
 
     Args:
         initializer: any Keras initializer object, or a function of `(shape, dtype)`.
-        name: of the weight. A seed is mixed with it, so that weights that share an initializer
-            with a seed differ.
+        name: name of the weight, mixed into the seed so that weights that share an initializer with
+            a seed differ.
 
     Returns:
         A function of `(shape, dtype)` that calls `initializer` on `shape[1:]` once per gate, with
-        another seed each time, and stacks the blocks along axis 0.
+        a different seed each time, and stacks the blocks along axis 0.
 
     Raises:
-        ValueError: if `initializer` is no function.
+        ValueError: if `initializer` is not callable.
     """
     if not callable(initializer):
-        raise ValueError(f"`initializer` must be a function. Received: initializer={initializer!r}")
+        raise ValueError(f"`initializer` must be callable. Received: initializer={initializer!r}")
 
     def initialize(shape, dtype=None):
         blocks = _independent(initializer, shape[0], name)
@@ -38,13 +38,13 @@ def per_gate(initializer: Callable, name: str = "") -> Callable:
 
 
 def _independent(initializer: Callable, count: int, name: str) -> list[Callable]:
-    """`count` initializers alike but for the seed: called twice, one would repeat its values."""
+    """Returns `count` copies with different seeds, since one would repeat its values."""
     if not isinstance(initializer, keras.initializers.Initializer):
         return [initializer] * count
     config = initializer.get_config()
     seed = config.get("seed")
     if "seed" not in config or not (seed is None or isinstance(seed, int)):
-        return [initializer] * count  # nothing random, or a SeedGenerator, which moves on by itself
+        return [initializer] * count  # not random, or with a SeedGenerator, which advances
     seeds = [None] * count
     if seed is not None:
         entropy = np.random.SeedSequence([seed % 2**32, *name.encode()])
@@ -54,15 +54,15 @@ def _independent(initializer: Callable, count: int, name: str) -> list[Callable]
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class GateOrthogonal(keras.initializers.Orthogonal):
-    """Orthogonal initial values for each gate's block by itself.
+    """Initializer that makes each gate's block orthogonal.
 
     Keras' `"orthogonal"` on an LSTM's `(units, 4 * units)` kernel makes one matrix with orthonormal
-    rows, in which each gate's square block has a root mean square singular value of 0.5. Here every
+    rows, in which each gate's square block has a root mean square singular value of 0.5. Here each
     `(in, units)` block is (semi-)orthogonal: all its singular values equal `gain`.
 
     Args:
-        gain: float, factor of every block. Default 1.0.
-        seed: integer or `keras.random.SeedGenerator`; every gate draws from a seed derived from it.
+        gain: float, multiplies each block. Default 1.0.
+        seed: integer or `keras.random.SeedGenerator`, from which each gate's seed is derived.
 
     Call arguments:
         shape: `(gates, in, units)`, or `(in, units)` for a single block.
@@ -81,7 +81,7 @@ class GateOrthogonal(keras.initializers.Orthogonal):
     """
 
     def __init__(self, gain=1.0, seed=None):
-        of_file = isinstance(seed, dict) and "class_name" in seed  # a SeedGenerator's configuration
+        of_file = isinstance(seed, dict) and "class_name" in seed  # a SeedGenerator's config
         if seed is not None and not isinstance(seed, keras.random.SeedGenerator) and not of_file:
             seed = seed_integer("seed", seed, 2**32)
         super().__init__(gain=number("gain", gain), seed=seed)

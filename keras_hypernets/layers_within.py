@@ -1,4 +1,4 @@
-"""Finding layers, and what they generate, however deep they are in a model."""
+"""Finds layers, and what they generate, at any depth of a model."""
 
 import inspect
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ import keras
 def layers_within(model: keras.Layer) -> Iterator[tuple[str, keras.Layer]]:
     """Yields a model or layer and all layers in it, each once, with its path within the model.
 
-    A path has the names of the enclosing layers, such as `"block/first"`; the model's own is its
-    name.
+    A path joins the names of the enclosing layers, such as `"block/first"`. The model's own path is
+    its name.
     """
     for path, layer in _walk(model, model.name, set()):
         yield path.removeprefix(f"{model.name}/"), layer
@@ -22,7 +22,7 @@ def _walk(layer, path, seen):
         return
     seen.add(id(layer))
     yield path, layer
-    # Only models have a public list of the layers they are made of.
+    # Only models have a public list of their layers.
     parts = layer.layers if isinstance(layer, keras.Model) else _layers_in(vars(layer))
     for part in parts:
         yield from _walk(part, f"{path}/{part.name}", seen)
@@ -38,11 +38,10 @@ def _layers_in(value: Any) -> Iterator[keras.Layer]:
 
 
 def generated_without_input(layer: keras.Layer) -> dict[str, Any]:
-    """Returns a built layer's generated weights, or nothing if it has none or they need an input.
+    """Returns a built layer's generated weights, or `{}` if it has none or they need an input.
 
-    A layer that generates weights says so by a method `generated_weights`, which returns a
-    dictionary from names to tensors. Layers whose weights depend on what they read take that as
-    arguments.
+    A layer that generates weights has a method `generated_weights`, which returns a dictionary from
+    names to tensors. If they depend on an input, the method takes it as an argument.
     """
     generate = getattr(layer, "generated_weights", None)
     if generate is None or not layer.built:
@@ -52,7 +51,7 @@ def generated_without_input(layer: keras.Layer) -> dict[str, Any]:
 
 
 def generated_within(model: keras.Layer) -> Iterator[tuple[keras.Layer, str, str, Any]]:
-    """Yields what layers in a model generate without an input: layer, key, name, weight.
+    """Yields the layer, key, name and value of weights that are generated without an input.
 
     The name is unique in the model: the layer's path and, unless it is `"kernel"`, the key.
     """

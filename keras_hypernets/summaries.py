@@ -1,6 +1,6 @@
-"""Files for TensorBoard, written with TensorFlow alone.
+"""Writes files for TensorBoard with TensorFlow only.
 
-`tf.summary.scalar` and the like need the package `tensorboard`, `tf.summary.write` does not.
+`tf.summary.scalar` and the like need the package `tensorboard`; `tf.summary.write` does not.
 """
 
 import contextlib
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DATA_CLASSES = {"scalars": 1, "histograms": 2, "images": 3}  # scalar, tensor, sequence of blobs
-PIXELS = 1600  # at most, on a side of a figure
+PIXELS = 1600  # maximum on a side of a figure
 
 
 def tensorflow() -> Any:
-    """Returns the module, with which files are written on every backend.
+    """Returns the module `tensorflow`, which writes the files on every backend.
 
     Raises:
-        ImportError: if it is not installed.
+        ImportError: if TensorFlow is not installed.
     """
     try:
         import tensorflow as tf
     except ImportError as error:
         raise ImportError(
-            "Files for TensorBoard are written with TensorFlow, on every backend: "
+            "Writing files for TensorBoard needs TensorFlow on every backend: "
             "pip install tensorflow"
         ) from error
     if keras.backend.backend() != "tensorflow":
         with contextlib.suppress(RuntimeError):  # if TensorFlow is in use already
-            tf.config.set_visible_devices([], "GPU")  # or it would take their memory
+            tf.config.set_visible_devices([], "GPU")  # else it would take their memory
     return tf
 
 
@@ -41,8 +41,8 @@ def write_scalar(name: str, value: float) -> None:
 
 
 def write_histogram(name: str, values: np.ndarray) -> None:
-    """Writes the left end, right end and count of 30 bins; NaN and infinity are left out."""
-    values = values[np.isfinite(values)].astype("float64")  # in float32 bins may have no width
+    """Writes left end, right end and count of 30 bins, leaving out NaN and infinity."""
+    values = values[np.isfinite(values)].astype("float64")  # float32 bins may have zero width
     counts, ends = np.histogram(values, 30)
     _write(name, "histograms", np.stack([ends[:-1], ends[1:], counts], axis=1))
 

@@ -1,4 +1,4 @@
-"""Checks of arguments: each error names the argument, the rule and what was received."""
+"""Checks of arguments. Each error names the argument, the rule and the received value."""
 
 import math
 import numbers
@@ -19,7 +19,7 @@ def integer(name: str, value: Any, rule: str, allowed: Callable[[int], bool]) ->
 
 def positive_integer(name: str, value: Any) -> int:
     value = integer(name, value, "a positive integer", lambda value: value > 0)
-    # No tensor has so large an axis: what comes of it is no error that names the argument.
+    # No tensor has a larger axis, and later errors would not name the argument.
     return integer(name, value, "below 2**31", lambda value: value < 2**31)
 
 
@@ -43,7 +43,7 @@ def number(
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
+    except OverflowError:  # an integer too large for a float
         return False
 
 
@@ -74,16 +74,16 @@ def one_of(name: str, value: Any, allowed: Sequence) -> Any:
 
 
 def keras_object(name: str, value: Any) -> Any:
-    """Returns what Keras makes of an activation, initializer, regularizer or constraint.
+    """Returns the activation, initializer, regularizer or constraint that Keras gets for `value`.
 
-    Which of them it is says the last word of the argument's name. `None` is no initializer.
+    The last word of the argument's name says which of these it is. `None` is not an initializer.
     """
     kind = name.rpartition("_")[2]
     try:
         found = getattr(keras, f"{kind}s").get(value)
         if found is None and kind == "initializer":
             raise ValueError("none given")
-    except Exception as error:  # of many kinds, and without the argument's name
+    except Exception as error:  # of many kinds, which do not name the argument
         article = "an" if kind[0] in "ai" else "a"
         raise ValueError(
             f"`{name}` must be {article} {kind} of Keras, its name or a function. "
@@ -93,7 +93,7 @@ def keras_object(name: str, value: Any) -> Any:
 
 
 def path(name: str, value: Any) -> str:
-    """Returns a path as a string, or raises ValueError unless it is one."""
+    """Returns a path as a string, or raises ValueError if it is not a path."""
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else ""
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError(f"`{name}` must be a path. Received: {name}={value!r}")
@@ -101,7 +101,7 @@ def path(name: str, value: Any) -> str:
 
 
 def image_shape(value: object, least: int, dynamic: bool = False) -> tuple:
-    """Returns `(height, width, channels)` of at least `least` x `least`; None where `dynamic`."""
+    """Returns `(height, width, channels)`, at least `least` x `least`, or None if `dynamic`."""
     shape = tuple(value) if isinstance(value, (tuple, list)) else ()
     sizes = [size for size in shape[:2] if not (dynamic and size is None)]
     whole = all(
@@ -117,7 +117,7 @@ def image_shape(value: object, least: int, dynamic: bool = False) -> tuple:
 
 
 def array(name: str, value: Any, layout: str, kind: str, ranks: Sequence[int]) -> Any:
-    """Returns `value`, or raises ValueError unless it is an array of that kind and rank."""
+    """Returns `value`, or raises ValueError unless it is an array of this kind and rank."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is None or len(shape) not in ranks or kind not in str(dtype):
         raise ValueError(

@@ -173,7 +173,7 @@ class Monitor(tf.test.TestCase):
             for text in warned:
                 he, spread = math.sqrt(2 / 36), monitor.spreads["first"]
                 self.assertRegex(text, f"weights first of small have a spread of {spread:.3g}, ")
-                self.assertIn(f"healthy is {he / 3:.3g} to {he * 3:.3g}.", text)
+                self.assertIn(f"but {he / 3:.3g} to {he * 3:.3g} is healthy.", text)
 
     def test_warns_of_scales(self):
         for options, of_x, start, healthy in (
@@ -189,7 +189,7 @@ class Monitor(tf.test.TestCase):
                 weight.assign(100 * weight)
             warned = self.warnings_of(monitor, model)
             self.assertLen(warned, 2)
-            self.assertRegex(warned[0], f"recurrent_0/{of_x} .* healthy is {healthy}.")
+            self.assertRegex(warned[0], f"recurrent_0/{of_x} .* but {healthy} is healthy.")
 
     def test_every_second_epoch_and_resume(self):
         self.fit(image_model(), IMAGES, epochs=4, every=2, figures=False)
