@@ -1,4 +1,4 @@
-"""CellLayer: what layers such as HyperLSTM have in common, a GatedRNN that makes its own cell."""
+"""CellLayer: base class of layers such as HyperLSTM, a GatedRNN that creates its own cell."""
 
 import keras
 
@@ -10,8 +10,8 @@ from keras_hypernets.validation import rate
 class CellLayer(GatedRNN):
     """Base class of the layers that replace `keras.layers.LSTM`, `GRU` and `SimpleRNN`.
 
-    The weights have the names and the order of `keras.layers.RNN(cell)`: `set_weights` with the
-    other's `get_weights()` moves them. (Weight files do not, since Keras keys them by class.)
+    The weights have the names and the order of `keras.layers.RNN(cell)`: move them with
+    `get_weights` and `set_weights`. (Weight files cannot, since Keras keys them by class.)
 
     A subclass sets `cell_class`, whose arguments are the layer's first ones, and `forwarded`, the
     names of the cell's attributes that the layer has too.
@@ -23,12 +23,12 @@ class CellLayer(GatedRNN):
         return_sequences: whether to return the output of every step or the last one. Default
             `False`.
         return_state: whether to return the last states after the output. Default `False`.
-        go_backwards: whether to read the sequence in reverse and return it so. Default `False`.
+        go_backwards: whether to read and return the sequence in reverse. Default `False`.
         stateful: whether the last states of a batch are the initial states of the next. Needs a
             fixed batch size. Default `False`.
         unroll: whether to unroll the loop. Needs a fixed number of steps. Default `False`.
-        zero_output_for_mask: whether masked steps output zeros instead of the output of the step
-            before. Default `False`.
+        zero_output_for_mask: whether masked steps output zeros instead of the previous output.
+            Default `False`.
         checkpoint_every: number of steps between two states kept for the gradient, to save memory
             with long sequences: see `GatedRNN`. Default `None`.
         activity_regularizer: regularizer of the output. Default `None`.
@@ -110,7 +110,7 @@ class HyperCellLayer(CellLayer):
     """Base class of the layers around a `HyperCell`."""
 
     def generated_weights(self, sequences, initial_state=None, mask=None):
-        """The weights generated at every step, from first to last even with `go_backwards`.
+        """Returns the weights generated at each step, first to last even with `go_backwards`.
 
         See `generated_weights` of the cell.
         """

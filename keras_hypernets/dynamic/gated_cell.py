@@ -1,4 +1,4 @@
-"""GatedCell: what every recurrent cell here is, a table of linear maps and a pure tail."""
+"""GatedCell: base class of recurrent cells, a table of linear maps and a pure tail."""
 
 import keras
 from keras import ops
@@ -24,7 +24,7 @@ class GatedCell(FullSignature, keras.Layer):
         p_t = sum over sources s of W_ps s_t        (`linear_maps`: pre-activation p, source s)
         y_t, state_t = tail(p_t, state_{t-1})       (everything else)
 
-    A source is the input `"x"` or a state of the step before. A subclass defines the maps and the
+    A source is the input `"x"` or a state of the previous step. A subclass defines the maps and the
     tail; this class applies them. So the same cell runs inside `keras.layers.RNN` and in the faster
     loops of `GatedRNN`.
 
@@ -38,22 +38,22 @@ class GatedCell(FullSignature, keras.Layer):
     - `build(input_shape)`: makes the weights with `add_gate_weight` and `add_weight`.
     - `linear_maps`: property, `{pre_activation: {source: kernel}}`.
     - `tail(pre, state, weights, dropout_masks)`: pure function of four dictionaries. `pre` holds
-      the sums `(gates, batch, units)`; `state` the states of the step before; `weights` all weights
-      outside `linear_maps`, by name (`self.name` reads the same value); `dropout_masks` the masks
-      of this step, empty outside training. Returns the output `(batch, units)` and a dictionary of
-      all new states.
+      the sums `(gates, batch, units)`; `state` the previous states; `weights` all weights outside
+      `linear_maps`, by name (`self.name` reads the same value); `dropout_masks` the masks of this
+      step, empty outside training. Returns the output `(batch, units)` and a dictionary of all new
+      states.
     - `dropout_rates` (optional): property, `{name: (rate, units)}` of the masks that `tail` gets.
-    - `float32_states` (optional): names of states that add up over many steps and are in no linear
-      map. In half precision `GatedRNN` gives them to `tail` in float32, and `tail` returns them in
-      float32.
+    - `float32_states` (optional): names of states that add up over many steps and are not in a
+      linear map. In half precision `GatedRNN` passes them to `tail` in float32, and `tail` returns
+      them in float32.
 
     Args:
         units: positive integer, size of the output.
         activation: activation of candidates and outputs. Default `"tanh"`.
         recurrent_activation: activation of gates. Default `"sigmoid"`.
-        use_bias: whether there are biases. Default `True`.
+        use_bias: whether to use biases. Default `True`.
         layer_norm: whether `normalize` normalises. Default `False`.
-        layer_norm_epsilon: added to the variance. Default 1e-3.
+        layer_norm_epsilon: positive number added to the variance. Default 1e-3.
         kernel_initializer: for the kernels of the input. Default `"glorot_uniform"`. All
             initializers, regularizers and constraints act on each gate's block separately.
         recurrent_initializer: for the kernels of the states. Default `"orthogonal"`, for each gate,
@@ -67,14 +67,14 @@ class GatedCell(FullSignature, keras.Layer):
     Call arguments:
         inputs: `(batch, features)`, one time step.
         states: list of `(batch, size)` tensors, in the order of `state_names`.
-        training: whether dropout is applied.
+        training: whether to apply dropout.
 
     Returns:
         The output `(batch, units)` and the list of new states.
 
     Raises:
-        ValueError: for an argument out of its range, inputs or states of another shape, or a
-            subclass that breaks these rules.
+        ValueError: if an argument is out of range, inputs or states have the wrong shape, or a
+            subclass breaks these rules.
 
     Each step draws a new dropout mask. On the JAX backend `keras.layers.RNN` runs its steps in
     `jax.lax.scan`, which cannot update the seed: there recurrent dropout needs `unroll=True`, or
@@ -169,7 +169,7 @@ class GatedCell(FullSignature, keras.Layer):
         raise NotImplementedError(f"{type(self).__name__} must define the property `linear_maps`.")
 
     def tail(self, pre, state, weights, dropout_masks):
-        """The rest of a step after the sums `pre`: returns the output and the new states."""
+        """Computes the rest of a step from the sums `pre`: the output and the new states."""
         raise NotImplementedError(f"{type(self).__name__} must define `tail`.")
 
     @property
@@ -203,7 +203,7 @@ class GatedCell(FullSignature, keras.Layer):
         }
 
     def add_weight(self, *args, **kwargs):
-        """Adds a weight, also as the attribute of its name: TensorFlow's checkpoints find it so."""
+        """Adds a weight, also as an attribute, where TensorFlow's checkpoints find it."""
         weight = super().add_weight(*args, **kwargs)
         taken = getattr(type(self), weight.name, None) is not None
         if taken or vars(self).get(weight.name) is not None:
@@ -241,10 +241,10 @@ class GatedCell(FullSignature, keras.Layer):
             self.add_weight(name=f"{name}_beta", shape=shape, initializer="zeros")
 
     def normalize(self, x, weights, name):
-        """Layer normalisation over the units with the gain and offset of `name`, if `layer_norm`.
+        """Normalises over the units with the gain and offset of `name`, if `layer_norm`.
 
-        `gamma * (x - mean) / sqrt(variance + epsilon) + beta`; the statistics of half-precision
-        values are taken in float32.
+        `gamma * (x - mean) / sqrt(variance + epsilon) + beta`, with the statistics of
+        half-precision values in float32.
         """
         if not self.layer_norm:
             return x
@@ -266,7 +266,7 @@ class GatedCell(FullSignature, keras.Layer):
 
     def call(self, inputs, states, training=False):
         self.check_shapes(inputs, states)
-        # A stateful layer's states are variables, and `convert_to_tensor` would leave them so.
+        # A stateful layer's states are variables, which `convert_to_tensor` would not change.
         states = [ops.cast(state, state.dtype) for state in states]
         state = dict(zip(self.state_names, states, strict=True))
         sources = {**state, "x": inputs}
@@ -281,7 +281,7 @@ class GatedCell(FullSignature, keras.Layer):
         return output, [new_state[name] for name in self.state_names]
 
     def to_compute_dtype(self, tensor):
-        """A tensor or variable in the compute dtype."""
+        """Casts a tensor or variable to the compute dtype."""
         return ops.cast(ops.convert_to_tensor(tensor), self.compute_dtype)
 
     def run_tail(self, pre, state, weights, dropout_masks):
@@ -290,7 +290,7 @@ class GatedCell(FullSignature, keras.Layer):
             return self.checked(self.tail(pre, state, weights, dropout_masks))
 
     def checked(self, results):
-        """What `tail` returned, or a ValueError unless every state is there."""
+        """Returns the results of `tail`, or raises ValueError unless they have all states."""
         output, new_state = results
         if set(new_state) != set(self.state_names):
             raise ValueError(

@@ -27,7 +27,7 @@ class GatedRNN(keras.layers.RNN):
     TensorFlow, on PyTorch, and for a cell that overrides `call` or `draw_dropout_masks` or has
     another dtype than the layer.
 
-    On TensorFlow XLA compiles the loop, in parts that run in parallel: on a CPU leave the model's
+    On TensorFlow, XLA compiles the loop, in parts that run in parallel. On a CPU, leave the model's
     `jit_compile` at its default, off.
 
     Three things differ from Keras' loop. On TensorFlow, second derivatives through training steps
@@ -41,22 +41,22 @@ class GatedRNN(keras.layers.RNN):
         return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
         activity_regularizer: as in `keras.layers.RNN`. Default `False` or `None`.
         checkpoint_every: number of steps between two states that the faster loop keeps for the
-            gradient; it computes those in between a second time. This saves memory where sequences
-            have thousands of steps. Default `None`: keep every step.
-        **kwargs: those of `keras.Layer`.
+            gradient. It recomputes the states in between, which saves memory with sequences of
+            thousands of steps. Default `None`: keep every step.
+        **kwargs: arguments of `keras.Layer`.
 
     Call arguments:
         sequences: `(batch, time, features)`.
         initial_state: list of the cell's states `(batch, size)`, default zeros.
         mask: `(batch, time)` booleans, `True` where a step counts. A masked step keeps all states.
-        training: whether dropout is applied, and the faster loop runs.
+        training: whether to apply dropout and run the faster loop.
 
     Returns:
         `(batch, time, units)` if `return_sequences`, else `(batch, units)`; with `return_state`
         followed by the last states.
 
     Raises:
-        ValueError: if `cell` is no `GatedCell`, or another argument is out of its range.
+        ValueError: if `cell` is not a `GatedCell`, or another argument is out of range.
 
     Example:
 
@@ -148,12 +148,12 @@ class GatedRNN(keras.layers.RNN):
 
 
 def _fast_loop():
-    """Returns `recur` of this backend, or None: Keras' loop."""
+    """Returns the backend's `recur`, or None for Keras' loop."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        # Step by step, as with `run_eagerly=True`, compiling its pieces would not pay.
+        # In eager mode, as with `run_eagerly=True`, compiling the pieces would not pay.
         if tf.inside_function():
             from keras_hypernets.dynamic.recurrence.tensorflow import recur
 

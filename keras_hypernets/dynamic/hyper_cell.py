@@ -10,17 +10,16 @@ from keras_hypernets.dynamic.recorder import Recorder
 from keras_hypernets.validation import keras_object, one_of, positive_integer, rate
 
 INITIAL_SCALE = 0.1  # d(z) of every unit at the start (Cooijmans et al., arXiv 1603.09025)
-GROWTH = 100  # of scales d in good training: 9 and 58 measured
-AROUND = 3  # factor and divisor of what mixtures of kernels start with
-OF_HYPERNETWORK = ("hyper_", "embedding_", "scale_")  # how its weights' names begin
+GROWTH = 100  # of the scales d in good training: 9 and 58 measured
+AROUND = 3  # factor around the initial value of mixtures of kernels
+OF_HYPERNETWORK = ("hyper_", "embedding_", "scale_")  # prefixes of its weights' names
 
 
 class HyperCell(GatedCell):
     r"""Base class of recurrent cells with a hypernetwork.
 
-    A small recurrent network, the hyper cell, reads the input and the state of the main cell. From
-    its output h^_t at the same step come three embeddings for each gate y of the main cell
-    (eq. 11):
+    A small recurrent network, the hyper cell, reads the input and the state of the main cell. Its
+    output h^_t gives three embeddings for each gate y of the main cell at the same step (eq. 11):
 
         z_x = A_x h^_t + a_x        z_h = A_h h^_t + a_h        z_b = A_b h^_t
 
@@ -63,7 +62,7 @@ class HyperCell(GatedCell):
         weight_generation: `"scaling"` (default) or `"full"`.
         hyper_initializer: `"default"`, or `"paper"` for the initial values of the paper's appendix
             A.2.3, under which the coordinates of a scaling embedding never differ (see the README).
-            The paper has no full generation: there z_x and z_h start at 1 / sqrt(embedding_dim).
+            Full generation, which the paper lacks, starts z_x and z_h at 1 / sqrt(embedding_dim).
         kernel_initializer, hyper_kernel_initializer: default `None`, which means
             `"glorot_uniform"`, or `"orthogonal"` with `hyper_initializer="paper"`.
         hyper_recurrent_initializer, hyper_bias_initializer: default `"orthogonal"` and `"zeros"`.
@@ -71,7 +70,7 @@ class HyperCell(GatedCell):
         hyper_kernel_constraint, hyper_recurrent_constraint, hyper_bias_constraint: for the hyper
             cell. Default `None`.
         hyper_recurrent_dropout: rate in [0, 1) of the hyper cell's recurrent dropout. Default 0.
-        **kwargs: those of `GatedCell`.
+        **kwargs: arguments of `GatedCell`.
 
     Call arguments, returns and errors: as in `GatedCell`.
 
@@ -244,8 +243,8 @@ class HyperCell(GatedCell):
         )
 
     def _initial_embedding_kernel(self, shape, dtype=None):
-        # The paper's zeros give all coordinates of z_x and z_h equal gradients for ever, and its
-        # deviation of 0.01 for z_b would hardly part them (ratios of singular values of 0.02).
+        # The paper's zeros give all coordinates of z_x and z_h equal gradients forever, and its
+        # deviation of 0.01 for z_b hardly separates them (ratios of singular values of 0.02).
         normal = keras.initializers.RandomNormal
         if self.hyper_initializer == "default":
             return normal(stddev=1 / math.sqrt(self.hyper_units))(shape, dtype)
@@ -307,8 +306,8 @@ class HyperCell(GatedCell):
         Args:
             sequences: `(batch, time, features)`.
             initial_state: list of states, default zeros.
-            mask: `(batch, time)` booleans; a masked step repeats what the step before generated, or
-                what the initial state generates.
+            mask: `(batch, time)` booleans; a masked step repeats what the previous step generated,
+                or what the initial state generates.
 
         Returns:
             A dictionary. With scaling `"d_x"`, `"d_h"` and `"b"`, each `(batch, time, gates,
@@ -373,10 +372,10 @@ class HyperCell(GatedCell):
         return ops.sqrt(ops.maximum(squares, 0))
 
     def healthy_spreads(self):
-        """Returns the range of each generated weight's spread in good training, for the callback.
+        """Returns the healthy ranges of spreads: see `GeneratedWeightsMonitor`.
 
-        Scales start at 0.1; in good training they had up to 5.8, at four times the best learning
-        rate 29. The shift b starts at zero and has no range.
+        Scales start at 0.1. They had up to 5.8 in good training, and 29 at four times the best
+        learning rate. The shift b starts at zero and has no healthy range.
         """
         if self.weight_generation == "scaling":
             return dict.fromkeys(("d_x", "d_h"), (INITIAL_SCALE, INITIAL_SCALE * GROWTH))
@@ -396,12 +395,10 @@ class HyperCell(GatedCell):
 
 
 def _repeated(values, before, mask):
-    """Puts the last value that counts in the place of every masked `(batch, time, size)` value."""
+    """Replaces every masked `(batch, time, size)` value with the last unmasked one."""
     time = ops.shape(values)[1]
     steps = ops.arange(time, dtype="int32")
-    counting = ops.argsort(
-        ops.where(mask, steps, time + steps), axis=1
-    )  # first the steps that count
+    counting = ops.argsort(ops.where(mask, steps, time + steps), axis=1)  # unmasked steps first
     values = ops.take_along_axis(values, counting[..., None], axis=1)
     values = ops.concatenate([before[:, None], values], axis=1)
     counts = ops.cumsum(ops.cast(mask, "int32"), axis=1)

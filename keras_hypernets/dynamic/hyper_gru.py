@@ -1,4 +1,4 @@
-"""HyperGRU: what a user writes instead of `keras.layers.GRU`."""
+"""HyperGRU: a replacement for `keras.layers.GRU`."""
 
 import keras
 
@@ -10,10 +10,9 @@ from keras_hypernets.dynamic.hyper_gru_cell import HyperGRUCell
 class HyperGRU(HyperCellLayer):
     """GRU layer whose weights a smaller GRU, the hyper cell, changes at every step.
 
-    Runs a `HyperGRUCell`, whose docstring has the equations, over sequences, in
-    training with the fast loop of `GatedRNN`. The weights are those of
-    `keras.layers.RNN(HyperGRUCell(...))`: `set_weights` with the other's `get_weights()`
-    moves them.
+    Runs a `HyperGRUCell`, which documents the equations, over sequences, with the fast loop of
+    `GatedRNN` in training. The weights are those of `keras.layers.RNN(HyperGRUCell(...))`: move
+    them with `get_weights` and `set_weights`.
 
     Args:
         units: positive integer, size of the output.
@@ -40,7 +39,7 @@ class HyperGRU(HyperCellLayer):
         followed by the last states.
 
     Raises:
-        ValueError: for an argument out of its range, or states of another number or shape.
+        ValueError: if an argument is out of range, or the states have the wrong number or shape.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""HyperGRUCell: the HyperLSTM's construction for the GRU."""
+"""HyperGRUCell: the construction of the HyperLSTM applied to the GRU."""
 
 import keras
 from keras import ops
@@ -35,8 +35,8 @@ class HyperGRUCell(HyperCell):
             `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of every z. Default 16.
         weight_generation: `"scaling"` (default) or `"full"`, as for `HyperLSTMCell`.
-        layer_norm: whether both cells are normalised. Default `True`.
-        layer_norm_epsilon: added to the variance. Default 1e-3.
+        layer_norm: whether to normalise both cells. Default `True`.
+        layer_norm_epsilon: positive number added to the variance. Default 1e-3.
         recurrent_dropout: rate in [0, 1) of the dropout on the candidate h~, with a new mask at
             each step, in training only. Keras' `recurrent_dropout` drops `h` instead. Default 0.
         hyper_recurrent_dropout: the same in the hyper cell. Default 0.
@@ -45,7 +45,7 @@ class HyperGRUCell(HyperCell):
     Call arguments:
         inputs: `(batch, features)`.
         states: `[h, hyper_h]`, `(batch, units)` and `(batch, hyper_units)`.
-        training: whether dropout is applied.
+        training: whether to apply dropout.
 
     Returns:
         `h` of shape `(batch, units)`, and `[h, hyper_h]`.
@@ -53,7 +53,7 @@ class HyperGRUCell(HyperCell):
     Masking is `keras.layers.RNN`'s: a masked step keeps both states.
 
     Raises:
-        ValueError: for an argument out of its range, or states of another number or shape.
+        ValueError: if an argument is out of range, or the states have the wrong number or shape.
 
     Example:
 
@@ -105,12 +105,12 @@ class HyperGRUCell(HyperCell):
         """Returns the new h.
 
         Args:
-            inputs: `(3, batch, units)`, sums that the reset gate leaves alone.
+            inputs: `(3, batch, units)`, sums that the reset gate does not affect.
             recurrent: `(3, batch, units)`, sums over the state.
-            h: `(batch, units)`, of the step before.
+            h: `(batch, units)`, from the previous step.
             weights: biases and weights of the layer norms by name.
             mask: dropout mask of the candidate, or None.
-            prefix: of the names in `weights`, `"hyper_"` for the hyper cell.
+            prefix: prefix of the names in `weights`, `"hyper_"` for the hyper cell.
         """
         parts = ops.concatenate([inputs[:2] + recurrent[:2], inputs[2:], recurrent[2:]])
         parts = self.add_bias(parts, weights, f"{prefix}bias")

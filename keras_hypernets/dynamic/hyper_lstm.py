@@ -1,4 +1,4 @@
-"""HyperLSTM: what a user writes instead of `keras.layers.LSTM`."""
+"""HyperLSTM: a replacement for `keras.layers.LSTM`."""
 
 import keras
 
@@ -10,10 +10,9 @@ from keras_hypernets.dynamic.hyper_lstm_cell import HyperLSTMCell
 class HyperLSTM(HyperCellLayer):
     """LSTM layer whose weights a smaller LSTM, the hyper cell, changes at every step.
 
-    Runs a `HyperLSTMCell`, whose docstring has the equations, over sequences, in
-    training with the fast loop of `GatedRNN`. The weights are those of
-    `keras.layers.RNN(HyperLSTMCell(...))`: `set_weights` with the other's `get_weights()`
-    moves them.
+    Runs a `HyperLSTMCell`, which documents the equations, over sequences, with the fast loop of
+    `GatedRNN` in training. The weights are those of `keras.layers.RNN(HyperLSTMCell(...))`: move
+    them with `get_weights` and `set_weights`.
 
     Args:
         units: positive integer, size of the output.
@@ -40,7 +39,7 @@ class HyperLSTM(HyperCellLayer):
         followed by the last states.
 
     Raises:
-        ValueError: for an argument out of its range, or states of another number or shape.
+        ValueError: if an argument is out of range, or the states have the wrong number or shape.
 
     `main_weights` and `hyper_weights` list the weights of the main cell and of the hypernetwork, to
     freeze one of them: see `HyperLSTMCell`.

@@ -25,8 +25,8 @@ class HyperLSTMCell(LSTMTail, HyperCell):
         h_t = sigma(o) phi(LN(c_t))
 
     where d(z) = D z has no bias, b(z) = B z + b_0, and LN is layer normalisation over the units.
-    The stored `c` is not normalised. With `weight_generation="full"` the z mix whole kernels
-    instead (the analogue of eq. 5): sum_k z_x[k] W_y[k] x_t, and likewise for h.
+    The stored `c` is not normalised. With `weight_generation="full"` the embeddings mix whole
+    kernels instead (the analogue of eq. 5): sum_k z_x[k] W_y[k] x_t, and likewise for h.
 
     Differences from the paper, all as in the author's code: h^_t, not h^_{t-1}, generates the
     weights (as the paper's prose says), a forget bias is added after layer normalisation, and layer
@@ -38,27 +38,27 @@ class HyperLSTMCell(LSTMTail, HyperCell):
             `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of every z. Default 16.
         weight_generation: `"scaling"` (default) or `"full"`.
-        layer_norm: whether both cells are normalised. Default `True`.
-        layer_norm_epsilon: added to the variance. Default 1e-3.
-        forget_bias: added to the forget gate of the main cell. Default 1.0.
-        hyper_forget_bias: added to the forget gate of the hyper cell. Default 1.0, which is fixed
-            in the author's code.
+        layer_norm: whether to normalise both cells. Default `True`.
+        layer_norm_epsilon: positive number added to the variance. Default 1e-3.
+        forget_bias: number added to the forget gate of the main cell. Default 1.0.
+        hyper_forget_bias: the same for the hyper cell. Default 1.0, the only value in the author's
+            code.
         recurrent_dropout: rate in [0, 1) of the dropout on the main cell's candidate phi(c~), with
             a new mask at each step, in training only. Unlike Keras' `recurrent_dropout`, which
-            drops `h`, it loses no memory. Default 0.
+            drops `h`, it does not lose memory. Default 0.
         hyper_recurrent_dropout: the same in the hyper cell. Default 0.
         hyper_initializer: `"default"`, or `"paper"` for the values of the paper's appendix A.2.3,
             under which the coordinates of a scaling embedding never differ (see the README). Full
-            generation is not in the paper: its z_x and z_h start at 1 / sqrt(embedding_dim).
+            generation, which the paper lacks, starts z_x and z_h at 1 / sqrt(embedding_dim).
         **kwargs: `activation`, `recurrent_activation`, `use_bias`, `seed`; the initializers,
             regularizers and constraints of `kernel`, `recurrent`, `bias` (main cell) and
             `hyper_kernel`, `hyper_recurrent`, `hyper_bias` (hyper cell), such as
-            `hyper_kernel_regularizer`: see `GatedCell`. Then those of `keras.Layer`.
+            `hyper_kernel_regularizer`: see `GatedCell`. Also those of `keras.Layer`.
 
     Call arguments:
         inputs: `(batch, features)`.
         states: `[h, c, hyper_h, hyper_c]`, `(batch, units)` twice and `(batch, hyper_units)` twice.
-        training: whether dropout is applied.
+        training: whether to apply dropout.
 
     Returns:
         `h` of shape `(batch, units)`, and `[h, c, hyper_h, hyper_c]`.
@@ -83,13 +83,13 @@ class HyperLSTMCell(LSTMTail, HyperCell):
     | `scale_kernel` | (12, Z, units) | D_x, D_h, B for each gate; (4, Z, units), B, if full |
 
     `main_weights` lists the first six rows, `hyper_weights` the others, the hypernetwork. To train
-    one of the two alone, set `trainable = False` on each weight of the other, then compile. (Keras
-    does not save that: after loading a model, freeze again.) With few units the hypernetwork can be
+    only one of the two, set `trainable = False` on each weight of the other, then compile. (Keras
+    does not save this: freeze again after loading a model.) With few units the hypernetwork can be
     the larger part: `HyperLSTM(64)` on 32 features has 48,352 weights, 25,472 of them in the main
     cell; with `embedding_dim=4` it has 36,736.
 
     Raises:
-        ValueError: for an argument out of its range, or states of another number or shape.
+        ValueError: if an argument is out of range, or the states have the wrong number or shape.
 
     Example:
 

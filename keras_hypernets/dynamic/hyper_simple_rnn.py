@@ -1,4 +1,4 @@
-"""HyperSimpleRNN: what a user writes instead of `keras.layers.SimpleRNN`."""
+"""HyperSimpleRNN: a replacement for `keras.layers.SimpleRNN`."""
 
 import keras
 
@@ -10,10 +10,9 @@ from keras_hypernets.dynamic.hyper_simple_rnn_cell import HyperSimpleRNNCell
 class HyperSimpleRNN(HyperCellLayer):
     """Simple RNN layer whose weights a smaller simple RNN, the hyper cell, changes at every step.
 
-    Runs a `HyperSimpleRNNCell`, whose docstring has the equations, over sequences, in
-    training with the fast loop of `GatedRNN`. The weights are those of
-    `keras.layers.RNN(HyperSimpleRNNCell(...))`: `set_weights` with the other's `get_weights()`
-    moves them.
+    Runs a `HyperSimpleRNNCell`, which documents the equations, over sequences, with the fast
+    loop of `GatedRNN` in training. The weights are those of
+    `keras.layers.RNN(HyperSimpleRNNCell(...))`: move them with `get_weights` and `set_weights`.
 
     Args:
         units: positive integer, size of the output.
@@ -40,7 +39,7 @@ class HyperSimpleRNN(HyperCellLayer):
         followed by the last states.
 
     Raises:
-        ValueError: for an argument out of its range, or states of another number or shape.
+        ValueError: if an argument is out of range, or the states have the wrong number or shape.
 
     Example:
 

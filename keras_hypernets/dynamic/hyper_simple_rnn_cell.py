@@ -7,7 +7,7 @@ from keras_hypernets.dynamic.hyper_cell import HyperCell
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class HyperSimpleRNNCell(HyperCell):
-    r"""Simple RNN cell whose weights a smaller one, the hyper cell, changes at every step.
+    r"""Simple RNN cell whose weights a smaller cell, the hyper cell, changes at every step.
 
     With h^ the state of the hyper cell (eq. 6):
 
@@ -31,8 +31,8 @@ class HyperSimpleRNNCell(HyperCell):
             `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of every z. Default 16.
         weight_generation: `"scaling"` (default) or `"full"`.
-        layer_norm: whether both cells are normalised. Default `False`.
-        layer_norm_epsilon: added to the variance. Default 1e-3.
+        layer_norm: whether to normalise both cells. Default `False`.
+        layer_norm_epsilon: positive number added to the variance. Default 1e-3.
         **kwargs: as for `HyperLSTMCell`. `recurrent_activation` has no effect without gates, and
             the two recurrent dropouts must be 0, since there is no candidate to drop.
 
@@ -47,7 +47,7 @@ class HyperSimpleRNNCell(HyperCell):
     Masking is `keras.layers.RNN`'s: a masked step keeps both states.
 
     Raises:
-        ValueError: for an argument out of its range, or states of another number or shape.
+        ValueError: if an argument is out of range, or the states have the wrong number or shape.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""LayerNormLSTM: what a user writes instead of `keras.layers.LSTM`."""
+"""LayerNormLSTM: a replacement for `keras.layers.LSTM`."""
 
 import keras
 
@@ -10,10 +10,9 @@ from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
 class LayerNormLSTM(CellLayer):
     """LSTM layer with layer normalisation of each gate and dropout without memory loss.
 
-    Runs a `LayerNormLSTMCell`, whose docstring has the equations, over sequences; in training in
-    the fast loop of `GatedRNN`. The weights are those of
-    `keras.layers.RNN(LayerNormLSTMCell(...))`: `set_weights` with the other's `get_weights()`
-    moves them.
+    Runs a `LayerNormLSTMCell`, which documents the equations, over sequences, with the fast
+    loop of `GatedRNN` in training. The weights are those of
+    `keras.layers.RNN(LayerNormLSTMCell(...))`: move them with `get_weights` and `set_weights`.
 
     Args:
         units: positive integer, size of the output.
@@ -37,7 +36,7 @@ class LayerNormLSTM(CellLayer):
         followed by the last states.
 
     Raises:
-        ValueError: for an argument out of its range, or states of another number or shape.
+        ValueError: if an argument is out of range, or the states have the wrong number or shape.
 
     Example:
 

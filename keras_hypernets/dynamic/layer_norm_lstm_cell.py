@@ -1,4 +1,4 @@
-"""LayerNormLSTMCell: the hyper cell of a HyperLSTM by itself, and its baseline."""
+"""LayerNormLSTMCell: the hyper cell of a HyperLSTM on its own, and a baseline for it."""
 
 import keras
 
@@ -17,30 +17,30 @@ class LayerNormLSTMCell(LSTMTail, GatedCell):
         c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(c~))
         h_t = sigma(o) phi(LN(c_t))
 
-    The stored `c` is not normalised; the forget bias is added after layer normalisation, which
+    The stored `c` is not normalised. The forget bias is added after layer normalisation, which
     would remove it. With `layer_norm=False` this is `keras.layers.LSTMCell`
     (`converters.load_keras_lstm` moves the weights).
 
-    Not the same as `tfa.rnn.LayerNormLSTMCell` of the late TensorFlow Addons: that one normalises
-    the products with x and with h apart, each over the four gates together, adds the bias (with
-    `unit_forget_bias`) after it, stores the normalised `c`, and drops inputs and states (`dropout`,
-    `recurrent_dropout`) where this one drops the candidate. Its weights do not carry over.
+    `tfa.rnn.LayerNormLSTMCell` of TensorFlow Addons, now discontinued, differs: it normalises the
+    products with x and with h separately, each over all four gates, then adds the bias (with
+    `unit_forget_bias`), stores the normalised `c`, and drops inputs and states (`dropout`,
+    `recurrent_dropout`), not the candidate. Its weights do not carry over.
 
     Args:
         units: positive integer, size of `h` and `c`.
-        layer_norm: whether gates and cell state are normalised. Default `True`.
-        layer_norm_epsilon: added to the variance. Default 1e-3.
-        forget_bias: added to the forget gate's pre-activation. Default 1.0.
-        recurrent_dropout: rate of the dropout on the candidate, a new mask each step, only in
-            training. It is not Keras' `recurrent_dropout`, which drops `h`. Default 0.
+        layer_norm: whether to normalise gates and cell state. Default `True`.
+        layer_norm_epsilon: positive number added to the variance. Default 1e-3.
+        forget_bias: number added to the forget gate's pre-activation. Default 1.0.
+        recurrent_dropout: rate in [0, 1) of the dropout on the candidate, with a new mask at each
+            step, in training only. Keras' `recurrent_dropout` drops `h` instead. Default 0.
         **kwargs: `activation`, `recurrent_activation`, `use_bias`, `seed`, and the initializers,
-            regularizers and constraints of `kernel`, `recurrent` and `bias`: see `GatedCell`. Then
+            regularizers and constraints of `kernel`, `recurrent` and `bias`: see `GatedCell`. Also
             those of `keras.Layer`.
 
     Call arguments:
         inputs: `(batch, features)`.
         states: `[h, c]`, each `(batch, units)`.
-        training: whether dropout is applied.
+        training: whether to apply dropout.
 
     Returns:
         `h` of shape `(batch, units)`, and `[h, c]`.
@@ -48,7 +48,7 @@ class LayerNormLSTMCell(LSTMTail, GatedCell):
     Masking is `keras.layers.RNN`'s: a masked step keeps both states.
 
     Raises:
-        ValueError: for an argument out of its range, or states of another number or shape.
+        ValueError: if an argument is out of range, or the states have the wrong number or shape.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""What an LSTM does with the sums of its linear maps."""
+"""LSTMTail: the step of an LSTM after its linear maps."""
 
 from keras import ops
 
@@ -6,10 +6,10 @@ from keras_hypernets.validation import number
 
 
 class LSTMTail:
-    """A mixin of `GatedCell`s: the step of an LSTM after its linear maps.
+    """Mixin for `GatedCell`s: the step of an LSTM after its linear maps.
 
     Args:
-        forget_bias: added to the forget gate's pre-activation, after layer normalisation.
+        forget_bias: number added to the forget gate's pre-activation, after layer normalisation.
     """
 
     def __init__(self, *args, forget_bias=1.0, **kwargs):
@@ -25,11 +25,11 @@ class LSTMTail:
 
         Args:
             gates: `(4, batch, units)`, sums of the linear maps with their bias; order i, f, c, o.
-            c: `(batch, units)`, of the step before, in the same precision or a higher one.
+            c: `(batch, units)`, from the previous step, in the same or a higher precision.
             weights: the tail's weights by name.
             forget_bias: added to f.
             mask: dropout mask of the candidate, or None.
-            prefix: of the names in `weights`, `"hyper_"` for the hyper cell.
+            prefix: prefix of the names in `weights`, `"hyper_"` for the hyper cell.
         """
         i, f, candidate, o = ops.unstack(self.normalize(gates, weights, f"{prefix}gate"), 4)
         candidate = self.activation(candidate)

@@ -1,4 +1,4 @@
-"""Looking into a recurrent cell at every step."""
+"""Recorder: observes a recurrent cell at every step."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,10 @@ HALF = ("float16", "bfloat16")
 
 
 class Recorder(keras.Layer):
-    """A cell that runs the steps of another one and outputs what `observe` makes of them.
+    """A cell that runs another one and outputs what `observe` returns.
 
-    Where the other cell has `float32_states` and half precision, the recorder's own states are
-    float32, since Keras' RNN casts all states to the one dtype of its cell. Its outputs are then
-    float32 too.
+    If the other cell has `float32_states` and half precision, the recorder's states are float32,
+    since Keras' RNN casts all states to its cell's dtype. Its outputs are then float32 too.
 
     Args:
         cell: the cell.
@@ -60,7 +59,7 @@ class _StepOnFloat32(keras.Layer):
 
 
 def carries_float32(cell: keras.Layer) -> bool:
-    """Whether a cell in half precision has states that go from step to step in float32."""
+    """Returns whether a cell in half precision carries states in float32 between steps."""
     as_base = isinstance(cell, GatedCell) and type(cell).call is GatedCell.call
     return as_base and cell.compute_dtype in HALF and bool(cell.float32_states)
 

@@ -24,7 +24,7 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
     if mask is not None or not sequences:
         # Keras' loop on JAX takes the first state for the output before the first step.
         state = {**state, OUTPUT: state[cell.state_names[0]]}
-    # In half precision the gradients of blocks are to add up in float32.
+    # In half precision the gradients of blocks must add up in float32.
     weights = tree.tree_map(lambda w: w.astype(dtype_for_sums(w)), values_of(cell))
     run = functools.partial(_run, _tail_of(cell, sequences), *weights)
     steps = x, None if seed is None else _keys(seed, x.shape[0]), mask
@@ -37,7 +37,7 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
 
 
 def _checkpointed(run, state, steps, size):
-    """Runs blocks of steps one after the other; of each only its first state is kept."""
+    """Runs blocks of steps one after the other, keeping only the first state of each."""
     blocks, rest = divmod(steps[0].shape[0], size)
     first = tree.tree_map(lambda v: v[: blocks * size].reshape(blocks, size, *v.shape[1:]), steps)
     state, outputs = jax.lax.scan(jax.checkpoint(run), state, first)
@@ -102,7 +102,7 @@ def _run(tail, kernels, weights, state, steps):
 
 
 def _tail_of(cell, sequences):
-    """Returns the tail: the cell's, from the products on, with its dropout and masking."""
+    """Returns the cell's tail, from the products on, with dropout and masking."""
     masked = masked_tail(cell, sequences)
 
     def tail(products, state, weights, key, keep):
@@ -113,13 +113,13 @@ def _tail_of(cell, sequences):
 
 
 def _keys(seed, steps):
-    """A key for the dropout masks of each step."""
+    """Returns a key for the dropout masks of each step."""
     first, second = jnp.asarray(seed).astype("uint32")
     return jax.random.split(jax.random.fold_in(jax.random.key(first), second), steps)
 
 
 def _dropout_masks(cell, state, key):
-    """Draws the dropout masks of a step: the same ones whenever it is computed."""
+    """Draws the dropout masks of a step, the same each time it is computed."""
     batch = state[cell.state_names[0]].shape[0]
     return {
         name: jax.random.bernoulli(jax.random.fold_in(key, n), 1 - rate, (batch, units)).astype(

@@ -1,7 +1,7 @@
-"""One step of a `GatedCell`, taken apart: what all loops share.
+"""The parts of a `GatedCell`'s step that all loops share.
 
-A source is the input or a state of the step before. Its products with all kernels that read it are
-one product with these kernels side by side.
+A source is the input or a state of the previous step. All kernels that read it are joined side by
+side, for one product.
 """
 
 import itertools
@@ -9,7 +9,7 @@ import itertools
 import keras
 from keras import ops
 
-OUTPUT = "output of the step before"  # a key among the states, whose names are Python names
+OUTPUT = "output of the step before"  # not a Python name, so it is not that of a state
 
 
 def kernels_by_source(cell):
@@ -62,7 +62,7 @@ def masked_tail(cell, sequences):
 
     Args:
         cell: a built `GatedCell`.
-        sequences: whether the outputs of all steps are wanted.
+        sequences: whether to return the outputs of all steps.
 
     Returns:
         A function of the products `{source: (batch, gates * units + ...)}`, the states, the tail's
@@ -91,7 +91,7 @@ def active_dropout_rates(cell):
 
 
 def prepared_cell(cell):
-    """Returns functions for the products of inputs and, from there, for a step of a `GatedCell`."""
+    """Returns functions for a `GatedCell`'s products of inputs, and for a step from these."""
     sources = kernels_by_source(cell)
     kernels, weights = values_of(cell)
 
@@ -113,7 +113,7 @@ def without(name, values):
 
 
 def dtype_for_sums(values):
-    """The dtype for sums over many steps, which lose digits in half precision."""
+    """Returns the dtype for sums over many steps, which lose digits in half precision."""
     dtype = keras.backend.standardize_dtype(values.dtype)
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 

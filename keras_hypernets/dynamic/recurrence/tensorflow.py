@@ -1,28 +1,28 @@
 """The time loop of a `GatedCell` in TensorFlow, with its gradient.
 
-A step of a cell is one product for each source, all kernels of the source side by side, and
-everything else, the tail, which begins by adding up the columns:
+A step of a cell is one product per source, with all kernels of the source side by side, and the
+tail, which is everything else and starts by adding up the columns:
 
     x_t ─────> q_x = x_t W_x ─────┐
                                   ├──> tail ──> y_t, state_t
     h_{t-1} ─> q_h = h_{t-1} W_h ─┘     ^
                              state_{t-1}┘
 
-Automatic differentiation through a loop of such steps adds a gradient to every kernel at every
-step, which costs more than the products themselves. What one would do by hand is cheaper:
+Automatic differentiation of such a loop adds a gradient to every kernel at every step, which costs
+more than the products themselves. A loop with its own gradient is cheaper:
 
-    forward     block by block of steps: all q_x in one product; then, for t = 1, 2, ..., the rest
-                of the step, of which only state_{t-1} and the q are kept
-    backward    from the last block to the first, and in it from the last step to the first: the
-                gradient of the tail, whose inside is computed anew, gives all dq_t and
-                dstate_{t-1}; through the product dh_{t-1} += dq_h W_h^T; after the block its share
-                of dW_s = sum over t of s^T dq_s is added in one product
+    forward     for each block of steps: all q_x in one product; then, for t = 1, 2, ..., the rest
+                of the step, keeping only state_{t-1} and the q
+    backward    for each block, last to first, and each step in it, last to first: the gradient of
+                the tail, which is recomputed, gives all dq_t and dstate_{t-1}; then the product
+                dh_{t-1} += dq_h W_h^T. After the block, one product adds its share of
+                dW_s = sum over t of s^T dq_s
 
-The tail's gradient is automatic differentiation's. XLA compiles the steps of a block, forward and
-backward, to one operation each. On a CPU it runs them on one core: two halves of the batch go at
-the same time. Masking is part of the tail: a masked step keeps the states and repeats the output,
-which travels as one more state. With `checkpoint_every` a block is that long, only the states
-between blocks are kept, and the way back runs each block forward again first.
+Automatic differentiation gives the tail's gradient. XLA compiles the steps of a block, forward and
+backward, to one operation each. On a CPU this uses one core, so two halves of the batch run in
+parallel. Masking is part of the tail: a masked step keeps the states and repeats the output, which
+is carried as an extra state. With `checkpoint_every` a block has that many steps, only the states
+between blocks are kept, and the backward pass first runs each block forward again.
 """
 
 import tensorflow as tf
@@ -49,13 +49,13 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
         x: `(time, batch, features)`.
         state: dictionary of the initial states, `(batch, size)`.
         mask: `(time, batch, 1)` booleans, `True` where a step counts, or `None`.
-        seed: two integers from which the dropout masks of all steps follow, or `None`: no dropout.
-        sequences: whether the outputs of all steps are wanted, or that of the last only.
-        checkpoint_every: number of steps between two kept states, or `None`: every step is kept.
+        seed: two integers that seed the dropout masks of all steps, or `None` for no dropout.
+        sequences: whether to return the outputs of all steps, or only the last.
+        checkpoint_every: number of steps between two kept states, or `None` to keep every step.
 
     Returns:
-        The outputs `(time, batch, units)`, without `sequences` the last `(batch, units)`, and the
-        dictionary of last states. Gradients reach x, the initial states and all weights of the
+        The outputs `(time, batch, units)`, or the last `(batch, units)` without `sequences`, and
+        the dictionary of last states. Gradients reach x, the initial states and all weights of the
         cell; they cannot be differentiated again.
     """
     carries_output = mask is not None or not sequences
@@ -64,7 +64,7 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
     kernels, weights = values_of(cell)
     steps = compiled_steps(cell, sequences)
     seeds = [None, None]
-    if seed is not None:  # seeds of calls differ by 1, those of steps too: hashed, they do not meet
+    if seed is not None:  # calls' and steps' seeds both differ by 1: hashing separates them
         seeds = tf.unstack(
             tf.random.stateless_uniform([2, 2], seed, minval=None, maxval=None, dtype=tf.int32)
         )
@@ -86,7 +86,7 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
 
 
 def _parts_of_batch(x):
-    """Rows that run at the same time."""
+    """Returns the slices of the batch that run in parallel."""
     if x.shape[1] == 1 or tf.config.list_logical_devices("GPU"):
         return [slice(None)]
     half = (x.shape[1] or tf.shape(x)[1]) // 2
@@ -94,14 +94,14 @@ def _parts_of_batch(x):
 
 
 def _block_size(x):
-    """The number of steps in a block: the same for all lengths, which XLA would compile anew."""
+    """Returns the steps in a block, the same for all lengths so that XLA compiles once."""
     size = _parts(ROWS, tf.maximum(tf.shape(x)[1], 1))
-    # Where only one length is possible, a size that parts it well.
+    # If the length is fixed, a size that divides it well.
     return size if x.shape[0] is None else _parts(x.shape[0], _parts(x.shape[0], size))
 
 
 def _parts(count, size):
-    """`count / size`, rounded up."""
+    """Returns `count / size`, rounded up."""
     return -(-count // size)
 
 
@@ -122,7 +122,7 @@ def _run(steps, output, x, state, kernels, weights, mask, seed, checkpoint_every
     keep = None if mask is None else in_blocks(mask)
 
     def at(n):
-        """The number of the first step of block n, how many there are, their mask, the seed."""
+        """Returns the first step of block n, the number of steps, their mask, and the seed."""
         count = tf.minimum(size, time - n * size)
         return n * size, count, None if keep is None else keep[n], seed
 
@@ -188,7 +188,7 @@ def _differentiable_once(*gradients):
     def second(*_):
         raise NotImplementedError(
             "Gradients of a GatedRNN in training cannot be differentiated again. "
-            "`keras.layers.RNN(cell)`, or a call with `training=False`, can be."
+            "Use `keras.layers.RNN(cell)`, or call the layer with `training=False`."
         )
 
     return [tf.identity(gradient) for gradient in gradients], second

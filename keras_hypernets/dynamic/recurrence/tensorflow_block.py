@@ -1,7 +1,7 @@
 """The steps of a block, forward and backward, each compiled by XLA to one operation.
 
-A block has room for as many steps as its arrays are long, a length that XLA has to know, and
-`count` steps: what is compiled for one length of block serves sequences of all lengths.
+XLA must know the length of a block's arrays. A block runs only the first `count` steps of them, so
+that code compiled for one length serves sequences of all lengths.
 """
 
 import tensorflow as tf
@@ -22,7 +22,7 @@ def compiled_steps(cell, sequences):
 
     Args:
         cell: a `GatedCell`.
-        sequences: whether the outputs of all steps are wanted.
+        sequences: whether to return the outputs of all steps.
     """
     masked = masked_tail(cell, sequences)
 
@@ -82,7 +82,7 @@ def compiled_steps(cell, sequences):
 
 
 def _dropout_masks(cell, batch, seed, t):
-    """Draws the dropout masks of step t: the same ones whenever it is computed."""
+    """Draws the dropout masks of step t, the same each time it is computed."""
     return {
         name: tf.nn.experimental.stateless_dropout(
             tf.ones((batch, units), cell.compute_dtype),
@@ -97,7 +97,7 @@ def _dropout_masks(cell, batch, seed, t):
 def loop(count, size, step, carry, specs, reverse=False):
     """Repeats `carry, values = step(n, carry)`; returns the last carry and arrays of the values.
 
-    The arrays have `size` elements of these specs, the last ones zero where `count` is smaller.
+    The arrays have `size` elements of these specs; those beyond `count` are zero.
     """
     arrays = nest.map_structure(
         lambda spec: tf.TensorArray(spec.dtype, size, element_shape=spec.shape), specs
@@ -114,7 +114,7 @@ def loop(count, size, step, carry, specs, reverse=False):
 
 
 def specs_of_block(specs):
-    """Those of the values of a block of steps, from those of a step."""
+    """Returns the specs of a block of steps from those of one step."""
     return nest.map_structure(lambda s: tf.TensorSpec((None, *s.shape), s.dtype), specs)
 
 
