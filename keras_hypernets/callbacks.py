@@ -54,7 +54,7 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
         log_dir: folder to write to. A resumed training should write to the same folder.
         sample: what the model reads while its recurrent layers are watched: a text of 2 to 5,000
             characters for a model made by `char_language_model`, or inputs of any model, as for
-            `fit`. All layers with a hyper cell are watched, also in nested models and wrappers
+            `fit`. This watches all layers with a hyper cell, also in nested models and wrappers
             (`bidirectional/forward_hyper_lstm`), at all unmasked steps. Stateful layers start from
             zeros. Default `None`: do not watch recurrent layers.
         every: positive integer. Write at the first epoch and every `every` epochs after it. Default

@@ -12,8 +12,9 @@ from keras_hypernets.validation import number, seed_integer
 def per_gate(initializer: Callable, name: str = "") -> Callable:
     """Makes an initializer fill each gate's block of a gate-major weight separately.
 
-    Keras' initializers compute fan-in and fan-out from the whole shape. They would take `(gates,
-    in, units)` for a convolution kernel: `glorot_uniform` would have half its deviation or less.
+    Keras' initializers compute fan-in and fan-out from the whole shape, and take
+    `(gates, in, units)` for a convolution kernel: `glorot_uniform` would have half its deviation or
+    less.
 
     Args:
         initializer: any Keras initializer object, or a function of `(shape, dtype)`.

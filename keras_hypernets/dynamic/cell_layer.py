@@ -11,7 +11,7 @@ class CellLayer(GatedRNN):
     """Base class of the layers that replace `keras.layers.LSTM`, `GRU` and `SimpleRNN`.
 
     The weights have the names and the order of `keras.layers.RNN(cell)`: move them with
-    `get_weights` and `set_weights`. (Weight files cannot, since Keras keys them by class.)
+    `get_weights` and `set_weights`. (Weight files do not fit, since Keras keys them by class.)
 
     A subclass sets `cell_class`, whose arguments are the layer's first ones, and `forwarded`, the
     names of the cell's attributes that the layer has too.

@@ -33,9 +33,9 @@ class GatedCell(FullSignature, keras.Layer):
 
     A subclass defines
 
-    - `state_names`: names of the states, the output's `"h"` first.
+    - `state_names`: names of the states, starting with `"h"`, the output.
     - `state_size`: list with the size of each state. Default: `units` for each.
-    - `build(input_shape)`: makes the weights with `add_gate_weight` and `add_weight`.
+    - `build(input_shape)`: creates the weights with `add_gate_weight` and `add_weight`.
     - `linear_maps`: property, `{pre_activation: {source: kernel}}`.
     - `tail(pre, state, weights, dropout_masks)`: pure function of four dictionaries. `pre` holds
       the sums `(gates, batch, units)`; `state` the previous states; `weights` all weights outside
@@ -52,15 +52,15 @@ class GatedCell(FullSignature, keras.Layer):
         activation: activation of candidates and outputs. Default `"tanh"`.
         recurrent_activation: activation of gates. Default `"sigmoid"`.
         use_bias: whether to use biases. Default `True`.
-        layer_norm: whether `normalize` normalises. Default `False`.
+        layer_norm: whether `normalize` has an effect. Default `False`.
         layer_norm_epsilon: positive number added to the variance. Default 1e-3.
-        kernel_initializer: for the kernels of the input. Default `"glorot_uniform"`. All
+        kernel_initializer: initializer of the input's kernels. Default `"glorot_uniform"`. All
             initializers, regularizers and constraints act on each gate's block separately.
-        recurrent_initializer: for the kernels of the states. Default `"orthogonal"`, for each gate,
-            like `keras_hypernets.initializers.GateOrthogonal`.
-        bias_initializer: default `"zeros"`.
-        kernel_regularizer, recurrent_regularizer, bias_regularizer: default `None`.
-        kernel_constraint, recurrent_constraint, bias_constraint: default `None`.
+        recurrent_initializer: initializer of the states' kernels. Default `"orthogonal"`, for each
+            gate, like `keras_hypernets.initializers.GateOrthogonal`.
+        bias_initializer: initializer of the bias. Default `"zeros"`.
+        kernel_regularizer, recurrent_regularizer, bias_regularizer: regularizers. Default `None`.
+        kernel_constraint, recurrent_constraint, bias_constraint: constraints. Default `None`.
         recurrent_dropout: rate in [0, 1) of the dropout inside the recurrence. Default 0.
         seed: integer seed of the dropout masks. Default `None`: random.
 
@@ -220,7 +220,7 @@ class GatedCell(FullSignature, keras.Layer):
         Args:
             name: name of the weight.
             shape: `(gates, in, units)` or `(gates, units)`.
-            options: whose initializer, regularizer and constraint it gets: `"kernel"` means
+            options: prefix of its initializer, regularizer and constraint: `"kernel"` means
                 `self.kernel_initializer` and so on.
         """
         regularizer = getattr(self, f"{options}_regularizer")
@@ -235,7 +235,7 @@ class GatedCell(FullSignature, keras.Layer):
         )
 
     def add_layer_norm(self, name, shape):
-        """Adds the gain `{name}_gamma` and the offset `{name}_beta`, if there is layer norm."""
+        """Adds the gain `{name}_gamma` and the offset `{name}_beta`, if `layer_norm`."""
         if self.layer_norm:
             self.add_weight(name=f"{name}_gamma", shape=shape, initializer="ones")
             self.add_weight(name=f"{name}_beta", shape=shape, initializer="zeros")
@@ -266,7 +266,7 @@ class GatedCell(FullSignature, keras.Layer):
 
     def call(self, inputs, states, training=False):
         self.check_shapes(inputs, states)
-        # A stateful layer's states are variables, which `convert_to_tensor` would not change.
+        # A stateful layer's states are variables, which `convert_to_tensor` would keep.
         states = [ops.cast(state, state.dtype) for state in states]
         state = dict(zip(self.state_names, states, strict=True))
         sources = {**state, "x": inputs}

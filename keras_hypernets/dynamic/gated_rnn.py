@@ -24,15 +24,15 @@ class GatedRNN(keras.layers.RNN):
     The loop computes each kernel's gradient in one product over many steps
     (`dynamic/recurrence/tensorflow.py` explains how). Values and gradients are those of
     `keras.layers.RNN(cell)`. Keras' own loop runs outside training, with `unroll=True`, in eager
-    TensorFlow, on PyTorch, and for a cell that overrides `call` or `draw_dropout_masks` or has
-    another dtype than the layer.
+    TensorFlow, on PyTorch, and for a cell that overrides `call` or `draw_dropout_masks` or whose
+    dtype is not the layer's.
 
     On TensorFlow, XLA compiles the loop, in parts that run in parallel. On a CPU, leave the model's
     `jit_compile` at its default, off.
 
     Three things differ from Keras' loop. On TensorFlow, second derivatives through training steps
-    raise an error; on JAX they work, but not in forward mode. Dropout masks have other values, with
-    the same statistics. In half precision the cell's `float32_states`, such as c, stay in float32
+    raise an error; on JAX they work, but not in forward mode. Dropout masks differ in values, not
+    in statistics. In half precision the cell's `float32_states`, such as c, stay in float32
     between the steps, in training and inference; states that enter or leave a call have the compute
     dtype.
 
@@ -48,7 +48,7 @@ class GatedRNN(keras.layers.RNN):
     Call arguments:
         sequences: `(batch, time, features)`.
         initial_state: list of the cell's states `(batch, size)`, default zeros.
-        mask: `(batch, time)` booleans, `True` where a step counts. A masked step keeps all states.
+        mask: `(batch, time)` booleans, `False` at masked steps, which keep all states.
         training: whether to apply dropout and run the faster loop.
 
     Returns:

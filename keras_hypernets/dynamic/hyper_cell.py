@@ -36,7 +36,7 @@ class HyperCell(GatedCell):
     All embeddings come from one product with `embedding_kernel`, all d and b from one batched
     product with `scale_kernel`.
 
-    This class makes the weights. A subclass defines the two networks:
+    This class creates the weights. A subclass defines the two networks:
 
     - `state_names`: `"h"` first; the hyper cell's states begin with `"hyper_"`, and one of them is
       `"hyper_h"`.
@@ -349,7 +349,7 @@ class HyperCell(GatedCell):
     def recurrent_kernel_changes(self, generated):
         """Returns how much the recurrent kernel of each gate changes from step to step.
 
-        The Frobenius norm of W_h(z_t) - W_h(z_{t-1}), without making a kernel: see
+        The Frobenius norm of W_h(z_t) - W_h(z_{t-1}), without building a kernel: see
         `keras_hypernets.plots.weight_changes`.
 
         Args:

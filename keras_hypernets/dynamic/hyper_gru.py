@@ -31,7 +31,7 @@ class HyperGRU(HyperCellLayer):
     Call arguments:
         sequences: `(batch, time, features)`.
         initial_state: list of the states `[h, hyper_h]`, default zeros.
-        mask: `(batch, time)` booleans, `True` where a step counts. A masked step keeps all states.
+        mask: `(batch, time)` booleans, `False` at masked steps, which keep all states.
         training: whether to apply dropout and run the fast loop.
 
     Returns:
@@ -48,7 +48,7 @@ class HyperGRU(HyperCellLayer):
     (2, 10, 32)
 
     Reference:
-        [Ha et al., 2016](https://arxiv.org/abs/1609.09106), whose construction this is.
+        [Ha et al., 2016](https://arxiv.org/abs/1609.09106), whose construction this follows.
     """
 
     cell_class = HyperGRUCell

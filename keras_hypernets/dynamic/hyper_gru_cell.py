@@ -50,7 +50,7 @@ class HyperGRUCell(HyperCell):
     Returns:
         `h` of shape `(batch, units)`, and `[h, hyper_h]`.
 
-    Masking is `keras.layers.RNN`'s: a masked step keeps both states.
+    `keras.layers.RNN` handles masking: a masked step keeps both states.
 
     Raises:
         ValueError: if an argument is out of range, or the states have the wrong number or shape.

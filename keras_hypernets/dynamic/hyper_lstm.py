@@ -31,7 +31,7 @@ class HyperLSTM(HyperCellLayer):
     Call arguments:
         sequences: `(batch, time, features)`.
         initial_state: list of the states `[h, c, hyper_h, hyper_c]`, default zeros.
-        mask: `(batch, time)` booleans, `True` where a step counts. A masked step keeps all states.
+        mask: `(batch, time)` booleans, `False` at masked steps, which keep all states.
         training: whether to apply dropout and run the fast loop.
 
     Returns:

@@ -63,7 +63,7 @@ class HyperLSTMCell(LSTMTail, HyperCell):
     Returns:
         `h` of shape `(batch, units)`, and `[h, c, hyper_h, hyper_c]`.
 
-    Masking is `keras.layers.RNN`'s: a masked step keeps all four states.
+    `keras.layers.RNN` handles masking: a masked step keeps all four states.
 
     Weights, each the attribute of its name, with Z = `embedding_dim` and H = `hyper_units`:
 

@@ -39,12 +39,12 @@ class HyperSimpleRNNCell(HyperCell):
     Call arguments:
         inputs: `(batch, features)`.
         states: `[h, hyper_h]`, `(batch, units)` and `(batch, hyper_units)`.
-        training: without effect.
+        training: unused.
 
     Returns:
         `h` of shape `(batch, units)`, and `[h, hyper_h]`.
 
-    Masking is `keras.layers.RNN`'s: a masked step keeps both states.
+    `keras.layers.RNN` handles masking: a masked step keeps both states.
 
     Raises:
         ValueError: if an argument is out of range, or the states have the wrong number or shape.

@@ -45,7 +45,7 @@ class LayerNormLSTMCell(LSTMTail, GatedCell):
     Returns:
         `h` of shape `(batch, units)`, and `[h, c]`.
 
-    Masking is `keras.layers.RNN`'s: a masked step keeps both states.
+    `keras.layers.RNN` handles masking: a masked step keeps both states.
 
     Raises:
         ValueError: if an argument is out of range, or the states have the wrong number or shape.

@@ -10,7 +10,7 @@ import numpy as np
 def bake(model: keras.Model) -> keras.Model:
     """Returns a copy of a model in which generated weights are ordinary weights.
 
-    Each layer with a method `plain_layer` is replaced by what that returns: `HyperConv2D` by a
+    Each layer with a method `plain_layer` is replaced by what it returns: `HyperConv2D` by a
     `keras.layers.Conv2D` and `HyperDense` by a `keras.layers.Dense`, with the generated kernel as a
     weight. A `KernelBank` is removed. The outputs are the same. The copy is faster for small
     batches, since it generates no kernels. It loads without keras_hypernets, and tools for Keras

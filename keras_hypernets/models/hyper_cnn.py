@@ -16,7 +16,7 @@ def hyper_cnn(
 
     Two convolutions with 16 filters of 7 x 7 and ReLU, each followed by 2 x 2 max pooling, and a
     Dense layer for the logits. With `hyper=True` the second kernel is generated (embedding and
-    hidden size 4) from 4,244 weights instead of 12,544, out of 12,910 instead of 21,210 in total.
+    hidden size 4). It takes 4,244 weights instead of 12,544, the model 12,910 instead of 21,210.
 
     Args:
         hyper: whether to generate the second kernel. Default `True`.

@@ -32,7 +32,7 @@ def hyper_resnet(
     """Creates a wide residual network, as in the paper's CIFAR-10 experiment (section 4.2).
 
     A stem with 16 filters; three groups of (depth - 4) / 6 blocks with 16, 32 and 64 times `width`
-    filters, where the second and third group each halve the resolution; then batch norm, ReLU,
+    filters, where the second and third each halve the resolution; then batch norm, ReLU,
     global average pooling and a Dense layer for the logits. A block is batch norm, ReLU and 3 x 3
     convolution, twice, with a shortcut
     ([Zagoruyko & Komodakis, 2016](https://arxiv.org/abs/1605.07146)). With `hyper=True` one
@@ -52,12 +52,12 @@ def hyper_resnet(
 
     Args:
         depth: number of successive convolutions, 6n + 4 with n at least 1: 10, 16, 22, ...
-        width: positive integer, multiplies the number of filters.
+        width: positive integer, multiplier of the number of filters.
         hyper: whether to generate the kernels of the blocks. Default `True`.
         input_shape: `(height, width, channels)` of the images, at least 4 x 4; height and width
             may be `None`, for images of any size.
         classes: positive integer, number of logits. Default 10.
-        shortcut: of a block that changes the shape: `"projection"` (default) is a 1 x 1
+        shortcut: for blocks that change the shape: `"projection"` (default) is a 1 x 1
             convolution, `"pad"` skips pixels and appends channels of zeros.
         conv_bias: whether convolutions have a bias. Default `False`.
         stem_norm: whether batch norm and ReLU follow the stem. Default `False`.

@@ -28,7 +28,7 @@ def plot_filters(model_or_kernel: Any, channels: int = 16) -> "Figure":
     For a model, this plots each kernel of rank 4 once: all `generated_weights()` of layers such as
     `HyperConv2D` and `KernelBank`, and the `kernel` of `keras.layers.Conv2D`, `DepthwiseConv2D` and
     any other layer with a `kernel_size`. (That of `Conv2DTranspose`, `(height, width, out, in)` in
-    Keras, is put in the order of the others.)
+    Keras, is transposed to match.)
 
     Args:
         model_or_kernel: a built model or layer, including those nested in it, or one kernel

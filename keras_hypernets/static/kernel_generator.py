@@ -31,8 +31,8 @@ class KernelGenerator(keras.Layer):
     * hidden_units)), biases 0.
 
     Args:
-        tile_shape: `(*window, in, out)`: `(height, width, in, out)` for 2D convolutions, `(in,
-            out)` for dense layers.
+        tile_shape: `(*window, in, out)`, such as `(height, width, in, out)` for 2D convolutions and
+            `(in, out)` for dense layers.
         embedding_dim: positive integer, size of z. Default 16.
         hidden_units: positive integer, size of a_i. Default `None`: `embedding_dim`.
         initializer: `"hyperfan_in"` (default), `"hyperfan_out"` for the variance 2 / fan-out, or

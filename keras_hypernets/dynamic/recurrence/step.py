@@ -91,7 +91,7 @@ def active_dropout_rates(cell):
 
 
 def prepared_cell(cell):
-    """Returns functions for a `GatedCell`'s products of inputs, and for a step from these."""
+    """Returns two functions of a `GatedCell`: products of inputs, and a step from these."""
     sources = kernels_by_source(cell)
     kernels, weights = values_of(cell)
 

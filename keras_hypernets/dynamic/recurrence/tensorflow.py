@@ -48,7 +48,7 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
         cell: a built `GatedCell`.
         x: `(time, batch, features)`.
         state: dictionary of the initial states, `(batch, size)`.
-        mask: `(time, batch, 1)` booleans, `True` where a step counts, or `None`.
+        mask: `(time, batch, 1)` booleans, `False` at masked steps, or `None`.
         seed: two integers that seed the dropout masks of all steps, or `None` for no dropout.
         sequences: whether to return the outputs of all steps, or only the last.
         checkpoint_every: number of steps between two kept states, or `None` to keep every step.

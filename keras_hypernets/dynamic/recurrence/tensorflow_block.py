@@ -50,7 +50,7 @@ def compiled_steps(cell, sequences):
     def backward(
         products, before, doutputs, dstate, kernels, weights, dweights, start, count, keep, seed
     ):
-        """Returns the gradients of the products, of the state before and of the tail's weights."""
+        """Returns the gradients of the products, the previous state and the tail's weights."""
 
         def step(n, carry):
             dstate, dweights = carry

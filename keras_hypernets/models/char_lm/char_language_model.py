@@ -52,7 +52,7 @@ def char_language_model(
         A functional `keras.Model` from ids `(batch, time)` to logits `(batch, time, characters)`.
 
     Raises:
-        ValueError: if an argument is out of range, or the cell does not have a cell option.
+        ValueError: if an argument is out of range, or a cell option is unknown to the cell.
 
     Example:
 
@@ -106,7 +106,7 @@ def char_language_model(
 
 
 def is_character_language_model(model: keras.Model) -> bool:
-    """Returns whether a model is a character language model, as `char_language_model` creates.
+    """Returns whether a model is a character language model, such as `char_language_model` creates.
 
     That is a chain of recurrent layers from a CharacterEmbedding to a Dense layer with one unit per
     character.

@@ -23,8 +23,8 @@ class Writing(NamedTuple):
 
     last: Any  # (batch,) the last character
     states: tuple
-    # Empty without stop, else the latest len(stop) characters, the number of characters, and
-    # whether stop was reached: (batch, characters of stop), (batch,), (batch,).
+    # Empty without stop, else the latest len(stop) characters, how many were written, and whether
+    # stop was: (batch, characters of stop), (batch,), (batch,).
     ending: tuple
 
 

@@ -1,7 +1,7 @@
 """Runs a chain of recurrent layers with explicit states, a window or a step at a time.
 
 A chain is a functional or Sequential model with one input and one output whose layers follow one
-another: recurrent layers of one cell that return sequences, and layers that treat every step alike.
+another: recurrent layers of one cell that return sequences, and layers that treat all steps alike.
 """
 
 from collections.abc import Callable
@@ -149,9 +149,9 @@ def with_states(model: keras.Model) -> keras.Model:
 def step_model(model: keras.Model) -> keras.Model:
     """Returns `step` as a functional model that shares all weights.
 
-    It takes a dictionary of the model's input, without the time axis, and the states, and returns
-    one of the model's output and the new states. The keys are the names of the input, of the last
-    layer and of `state_sizes`. It has no loop, so LiteRT does not need TensorFlow's:
+    It maps a dictionary of the model's input, without the time axis, and the states to one of the
+    model's output and the new states. The keys are the names of the input, of the last layer and of
+    `state_sizes`. Without a loop, LiteRT can run it without TensorFlow's operators:
     `step_model(model).export("step.tflite", format="litert")`.
 
     Args:
@@ -197,7 +197,7 @@ def check_inputs(model: keras.Model, inputs: Any, time: bool = True) -> None:
 
 
 def check_states(model: keras.Model, states: list) -> None:
-    """Raises ValueError unless the states have the sizes of a model's."""
+    """Raises ValueError unless the states have the sizes that a model takes."""
     sizes = state_sizes(model)
     listed = states if isinstance(states, (list, tuple)) else []
     shapes = [tuple(getattr(state, "shape", ())) for state in listed]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-_FUNCTIONS = weakref.WeakKeyDictionary()  # by model, and gone with it
+_FUNCTIONS = weakref.WeakKeyDictionary()  # by model, and dropped with it
 
 
 def traced(function: Callable, model: keras.Model, **options: object) -> Callable:
