@@ -14,15 +14,6 @@ from keras_hypernets.validation import positive_integer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-<<<<<<< HEAD
-=======
-# By number of gates, in Keras' order.
-GATES = {
-    1: ("h",),
-    3: ("z, update", "r, reset", "h, candidate"),
-    4: ("i, input", "f, forget", "c, candidate", "o, output"),
-}
->>>>>>> 177f436 (Plain English in plots)
 VISIBLE = str.maketrans({" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"})
 
 
@@ -111,17 +102,11 @@ def change_norms(cell: keras.Layer, generated: dict, text: str) -> np.ndarray:
     return ops.convert_to_numpy(cell.recurrent_kernel_changes(one))[0]
 
 
-<<<<<<< HEAD
 def draw_weight_changes(
     cell: keras.Layer, norms: np.ndarray, text: str, width: int = 64
 ) -> "Figure":
     """Draws norms `(time - 1, gates)` of a cell under the characters of a text."""
     from matplotlib.figure import Figure  # not pyplot, which may look for a screen
-=======
-def draw_weight_changes(norms: np.ndarray, text: str, width: int = 64) -> "Figure":
-    """Draws norms `(time - 1, gates)` under the characters of a text."""
-    from matplotlib.figure import Figure  # not pyplot, which may need a display
->>>>>>> 177f436 (Plain English in plots)
 
     gates = norms.shape[1]
     largest = norms.max(axis=0)
