@@ -17,15 +17,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-import training  # noqa: E402  before Keras, so that TensorFlow starts without its notes
+from common import training  # noqa: E402  before Keras, so that TensorFlow starts without its notes
 
 # isort: split
-import image_batching  # noqa: E402
-import image_datasets  # noqa: E402
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
-import outputs  # noqa: E402
 
+from common import outputs  # noqa: E402
+from common.images import batching, datasets  # noqa: E402
 from keras_hypernets import models  # noqa: E402
 
 MOMENTA = (0.99, 0.9, 0.8)
@@ -62,7 +61,7 @@ class MovingAverages:
             variable.assign(average)
 
 
-def train(hyper: bool, seed: int, data: image_datasets.ImageData) -> dict[int, dict]:
+def train(hyper: bool, seed: int, data: datasets.ImageData) -> dict[int, dict]:
     """Trains a network and returns its accuracies by step and momentum."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
@@ -70,7 +69,7 @@ def train(hyper: bool, seed: int, data: image_datasets.ImageData) -> dict[int, d
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.002), loss)
     averages = MovingAverages(model)
-    batches = image_batching.ImageBatches(*data.train, BATCH, seed, image_batching.crop_and_flip)
+    batches = batching.ImageBatches(*data.train, BATCH, seed, batching.crop_and_flip)
     images, labels = (part[:VALIDATION] for part in data.validation)
     images = normalized(images)
 
@@ -104,7 +103,7 @@ def main() -> None:
         "--output", type=Path, default=Path(__file__).parent / "results" / "batch_norm.json"
     )
     options = parser.parse_args()
-    data = image_datasets.load_images("cifar10")
+    data = datasets.load_images("cifar10")
     results = {
         name: {str(seed): train(hyper, seed, data) for seed in options.seeds}
         for name, hyper in (("hyper", True), ("plain", False))

@@ -23,15 +23,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-import training  # noqa: E402  before Keras, so that TensorFlow starts without its notes
+from common import training  # noqa: E402  before Keras, so that TensorFlow starts without its notes
 
 # isort: split
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
-import outputs  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import keras_hypernets as hypernets  # noqa: E402
+from common import outputs  # noqa: E402
 
 BATCH, STEPS, FEATURES = 16, 1000, 3
 LAST = STEPS - 100

@@ -19,18 +19,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-import training  # noqa: E402  before Keras, so that TensorFlow starts without its notes
+from common import training  # noqa: E402  before Keras, so that TensorFlow starts without its notes
 
 # isort: split
-import char_lm_evaluation  # noqa: E402
-import datasets  # noqa: E402
-import image_datasets  # noqa: E402
-import image_training  # noqa: E402
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
-import outputs  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from common import outputs  # noqa: E402
+from common.images import datasets as image_datasets  # noqa: E402
+from common.images import training as image_training  # noqa: E402
+from common.texts import datasets, evaluation  # noqa: E402
 from keras_hypernets import export  # noqa: E402
 from keras_hypernets.models import sequences
 
@@ -70,12 +69,12 @@ def images_of(checkpoint: Path) -> dict[str, dict]:
 
 def text_of(checkpoint: Path, characters: int) -> dict[str, dict]:
     """Measures a language model of `examples/demo.py`."""
-    model = char_lm_evaluation.load(checkpoint)
+    model = evaluation.load(checkpoint)
     text = datasets.load_text("python-stdlib").test[: characters + 1]
     ids = datasets.encode(text, model.get_layer("embedding").vocabulary).astype("int32")
     ids, targets = ids[:-1], ids[1:]
     states = [state.numpy() for state in sequences.initial_states(model, 1)]
-    expected = char_lm_evaluation.reader_of(model).predict_on_batch([ids[np.newaxis], *states])[0]
+    expected = evaluation.reader_of(model).predict_on_batch([ids[np.newaxis], *states])[0]
 
     def logits_of(run):
         states = {
@@ -88,7 +87,7 @@ def text_of(checkpoint: Path, characters: int) -> dict[str, dict]:
         return np.concatenate(logits)
 
     def score(logits):
-        bits = char_lm_evaluation.bits_per_character(targets, logits)
+        bits = evaluation.bits_per_character(targets, logits)
         return {"bits_per_character": float(np.mean(bits, dtype="float64"))}
 
     variants = {"float32": {}, "float16": half(), "int8 weights": SMALL}

@@ -22,16 +22,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-import training  # noqa: E402  before Keras, so that TensorFlow starts without its notes
+from common import training  # noqa: E402  before Keras, so that TensorFlow starts without its notes
 
 # isort: split
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
-import outputs  # noqa: E402
 from map_by_map_cell import map_by_map_hyper_lstm  # noqa: E402
 from rounds import measure, print_table, summarize  # noqa: E402
 
 import keras_hypernets as hypernets  # noqa: E402
+from common import outputs  # noqa: E402
 
 CHARACTERS = 50
 SIZES = {

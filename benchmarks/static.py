@@ -28,15 +28,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-import training  # noqa: E402  before Keras, so that TensorFlow starts without its notes
+from common import training  # noqa: E402  before Keras, so that TensorFlow starts without its notes
 
 # isort: split
 import keras  # noqa: E402
-import outputs  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from rounds import measure, print_table, summarize  # noqa: E402
 
 import keras_hypernets as hypernets  # noqa: E402
+from common import outputs  # noqa: E402
 
 # Resolution and channels of the convolutions in the three groups of hyper_resnet(40, 2).
 GROUPS = ((32, 32), (16, 64), (8, 128))

@@ -7,20 +7,20 @@
     python examples/char_lm.py export --output my_saved_model
 
 The task is that of HyperNetworks (Ha et al., 2016), section 4.3: https://arxiv.org/abs/1609.09106.
-This file is the command line; the work is in char_lm_training.py and char_lm_evaluation.py.
+This file is the command line; the work is in common/texts.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from char_lm_options import parse
-from command_line import run
+from common.command_line import run
+from common.texts.options import parse
 
 
 def train(options: argparse.Namespace) -> None:
     """Trains a model and writes all that comes of it."""
-    from char_lm_training import Run  # here, since TensorFlow takes seconds to load
+    from common.texts.training import Run  # here, since TensorFlow takes seconds to load
 
     run = Run(options)
     if run.steps < run.checkpoint.step:
@@ -45,8 +45,7 @@ def train(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Prints the bits per character of a trained model."""
-    import char_lm_evaluation as evaluation
-    import datasets
+    from common.texts import datasets, evaluation
 
     text = datasets.load_text(options.data, options.validation_share)
     model = evaluation.load(options.checkpoint)
@@ -57,8 +56,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def generate(options: argparse.Namespace) -> None:
     """Prints what a trained model writes, as it writes."""
-    import char_lm_evaluation as evaluation
-
+    from common.texts import evaluation
     from keras_hypernets import models
 
     model = evaluation.load(options.checkpoint)
@@ -73,9 +71,8 @@ def generate(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Writes a trained model as a SavedModel, with what is known of its training."""
-    import char_lm_evaluation as evaluation
-    import outputs
-
+    from common import outputs
+    from common.texts import evaluation
     from keras_hypernets.export import export_saved_model
 
     checkpoint = Path(options.checkpoint)

@@ -11,8 +11,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import image_comparison
-from command_line import ArgumentParser, at_least_zero, checked, positive_integer, run
+from common.command_line import ArgumentParser, at_least_zero, checked, positive_integer, run
+from common.images import comparison
 
 # The paper's learning rates, each up to a step (A.3.2); plain networks as Zagoruyko & Komodakis.
 SCHEDULES = {
@@ -62,7 +62,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         action=argparse.BooleanOptionalAction,
         help="compile training with XLA (default: as Keras decides)",
     )
-    image_comparison.add_options(parser, "128", "runs/cifar10")
+    comparison.add_options(parser, "128", "runs/cifar10")
     options = parser.parse_args(arguments)
     options.batch_size = options.batch_size or 128
     return options
@@ -71,34 +71,33 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Trains the networks, as far as that is not done, and prints how they compare."""
     options = parse(arguments)
-    import image_training  # noqa: F401, I001  here, since TensorFlow takes seconds to load
-    import image_datasets
+    from common import training  # noqa: F401  here, since TensorFlow takes seconds to load
+    from common.images import datasets
 
-    data = image_datasets.load_images("cifar10")
+    data = datasets.load_images("cifar10")
     print(data.description)
-    results = image_comparison.compare(options, partial(make_run, options, data))
-    image_comparison.print_table(results)
+    results = comparison.compare(options, partial(make_run, options, data))
+    comparison.print_table(results)
     drawn = []
     if "hyper" in options.networks:
-        drawn = [image_comparison.draw(options, "hyper", "embedding_similarity")]
-    image_comparison.print_outputs(options, *drawn)
+        drawn = [comparison.draw(options, "hyper", "embedding_similarity")]
+    comparison.print_outputs(options, *drawn)
 
 
 def make_run(options: argparse.Namespace, data, network: str, seed: int, output: Path):
     """Makes the run of one network and seed."""
-    import image_batching
-    import image_training
+    from common.images import batching, training
 
     paper_steps = max(SCHEDULES[network])
     steps = options.steps or paper_steps
     described = ["depth", "width", "weight_decay", "precision", "sync_batch_norm"]
     if network == "hyper":
         described += ["embedding_dim", "tile_size"]
-    return image_training.Run(
+    return training.Run(
         partial(make_model, options, network == "hyper", data),
         partial(make_optimizer, network, steps / paper_steps),
         data,
-        image_batching.crop_and_flip,
+        batching.crop_and_flip,
         settings={
             "network": network,
             "steps": steps,

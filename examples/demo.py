@@ -10,14 +10,13 @@ best goes on to the end. After an interruption the demo continues.
 import math
 from pathlib import Path
 
-import char_lm_options
-import command_line
+from common import command_line
+from common.texts import options as char_lm_options
 
 # isort: split
-import char_lm_training
-import datasets
-import learning_rates
-import outputs
+from common import outputs
+from common.texts import datasets, learning_rates
+from common.texts import training as char_lm_training
 
 HYPER_LSTM = "--cell hyper_lstm --units 160 --hyper-units 32 --embedding-dim 8".split()
 TRAINING = """--batch-size 32 --sequence-length 100 --steps-per-epoch 250 --patience 0

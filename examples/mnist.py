@@ -12,8 +12,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import image_comparison
-from command_line import ArgumentParser, count, positive_integer, run
+from common.command_line import ArgumentParser, count, positive_integer, run
+from common.images import comparison
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -43,7 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "epochs without a better validation error after which training ends; 0: it goes on to the "
         "last epoch (default: 30; notebook: 0)",
     )
-    image_comparison.add_options(parser, "1000; digits: 100", "runs/mnist")
+    comparison.add_options(parser, "1000; digits: 100", "runs/mnist")
     options = parser.parse_args(arguments)
     notebook = options.schedule == "notebook"
     if options.epochs is None:
@@ -58,23 +58,23 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Trains the networks, as far as that is not done, and prints how they compare."""
     options = parse(arguments)
-    import image_training  # noqa: F401, I001  here, since TensorFlow takes seconds to load
-    import image_datasets
+    from common import training  # noqa: F401  here, since TensorFlow takes seconds to load
+    from common.images import datasets
 
-    data = image_datasets.load_images(options.dataset)
+    data = datasets.load_images(options.dataset)
     print(data.description)
-    results = image_comparison.compare(options, partial(make_run, options, data))
+    results = comparison.compare(options, partial(make_run, options, data))
     in_kernel = {network: weights_of_second_kernel(network == "hyper", data) for network in results}
-    image_comparison.print_table(results, **{"of them in 2nd kernel": in_kernel})
-    drawn = [image_comparison.draw(options, name, "filters") for name in options.networks]
-    image_comparison.print_outputs(options, *drawn)
+    comparison.print_table(results, **{"of them in 2nd kernel": in_kernel})
+    drawn = [comparison.draw(options, name, "filters") for name in options.networks]
+    comparison.print_outputs(options, *drawn)
 
 
 def make_run(options: argparse.Namespace, data, network: str, seed: int, output: Path):
     """Makes the run of one network and seed."""
-    import image_training
+    from common.images import training
 
-    return image_training.Run(
+    return training.Run(
         partial(make_model, network == "hyper", data),
         partial(make_optimizer, options.schedule),
         data,
@@ -117,22 +117,23 @@ def weights_of_second_kernel(hyper: bool, data) -> str:
 
 def make_optimizer(schedule: str):
     """Makes the optimizer of the paper (A.3.1) or of its author's notebook."""
-    import image_training
     import keras
+
+    from common.images import training
 
     if schedule == "paper":
         return keras.optimizers.Adam(1e-3)
-    decay = image_training.FlooredExponentialDecay(5e-3, 1, 0.999, floor=1e-4)
+    decay = training.FlooredExponentialDecay(5e-3, 1, 0.999, floor=1e-4)
     return keras.optimizers.Adam(decay, clipvalue=100)
 
 
 def augmentation(schedule: str):
     """Returns the augmentation of the paper (A.3.1) or of its author's notebook."""
-    import image_batching
+    from common.images import batching
 
     if schedule == "paper":
-        return partial(image_batching.random_crop, padding=1)
-    return image_batching.random_stretch
+        return partial(batching.random_crop, padding=1)
+    return batching.random_stretch
 
 
 if __name__ == "__main__":

@@ -19,12 +19,10 @@ os.environ["KERAS_BACKEND"] = "jax"
 if importlib.util.find_spec("jax") is None:
     sys.exit("multi_process.py: error: Keras does this on JAX: install '.[examples,jax]'")
 
-import batching
-import command_line
-import datasets
 import keras
-import outputs
 
+from common import command_line, outputs
+from common.texts import batching, datasets
 from keras_hypernets import models
 
 

@@ -6,8 +6,8 @@
     python examples/results.py train --small               # a reduced version of all, then
     python examples/results.py check                       # does it agree with RESULTS.md?
 
-What is compared stands in experiments.py. Each training is a process with cores of its own. Penn
-Treebank is read from the folder `--ptb`, other data as in the examples that train.
+What is compared stands in experiments/definitions.py. Each training is a process with cores of its
+own. Penn Treebank is read from the folder `--ptb`, other data as in the examples that train.
 """
 
 import argparse
@@ -20,8 +20,8 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from command_line import ArgumentParser, count, run, seed
-from experiments import EXPERIMENTS, Text, folder_of, kept_results
+from common.command_line import ArgumentParser, count, run, seed
+from experiments.definitions import EXPERIMENTS, Text, folder_of, kept_results
 
 AVAILABLE = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
@@ -142,9 +142,9 @@ def has_results(job: tuple[str, str, int], options: argparse.Namespace) -> bool:
 
 def prepare_data(sources: set[str]) -> None:
     """Downloads what is not there yet, before two trainings do that in one folder."""
-    import datasets
-    import image_datasets
-    from prepared_data import prepared_builder
+    from common.images import datasets as image_datasets
+    from common.prepared_data import prepared_builder
+    from common.texts import datasets
 
     hosts = {"tiny_shakespeare": datasets.TINY_SHAKESPEARE_HOST, **image_datasets.HOSTS}
     for name in sources & set(hosts):
@@ -158,10 +158,10 @@ def train_here(jobs: list[tuple[str, str, int]], options: argparse.Namespace) ->
         os.sched_setaffinity(0, options.cores)
     if options.end_with_stdin:
         threading.Thread(target=end_with_stdin, daemon=True).start()
-    import results_training  # here, since TensorFlow counts the cores when it starts
+    from experiments import training  # here, since TensorFlow counts the cores when it starts
 
     for job in jobs:
-        results_training.train(*job, options)
+        training.train(*job, options)
     if options.end_with_stdin:
         # At once: on one core TensorFlow can wait half a minute for a thread of tf.data to end.
         sys.stdout.flush()
@@ -217,9 +217,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.command == "train":
         train(options)
         return
-    import results_report
+    from experiments import report
 
-    getattr(results_report, options.command)(Path(options.output))
+    getattr(report, options.command)(Path(options.output))
 
 
 if __name__ == "__main__":

@@ -6,18 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import batching
-import char_lm
-import char_lm_evaluation as evaluation
-import char_lm_options
-import command_line
-import datasets
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import training
-from char_lm_training import CarriedStates, Run
+
+import char_lm
+from common import command_line
+from common.texts import batching, datasets, evaluation
+from common.texts import options as char_lm_options
+from common.texts.training import CarriedStates, Run
 
 SCRIPT = char_lm.__file__
 TINY = """--units 6 --hyper-units 4 --embedding-dim 2 --sequence-length 10 --batch-size 4 --seed 7
@@ -169,7 +167,8 @@ class TestTrain:
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys
-import char_lm, command_line, training
+import char_lm
+from common import command_line, training
 
 save, calls = training.np.savez, []
 
@@ -428,7 +427,7 @@ def test_mistakes_show_before_tensorflow_loads(text):
     code = "import sys, char_lm; char_lm.parse(['train']); print('tensorflow' in sys.modules)"
     process = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(training.__file__).parent,
+        cwd=Path(SCRIPT).parent,
         capture_output=True,
         text=True,
         check=True,

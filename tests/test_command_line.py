@@ -1,8 +1,9 @@
 import sys
 
-import command_line
 import pytest
 import tensorflow as tf
+
+from common import command_line
 
 
 class TestCommandLine:

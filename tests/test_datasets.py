@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
-from batching import Streams, Windows, evaluation_chunks
-from datasets import DataError, encode, load_text
 
-EXAMPLES = Path(datasets.__file__).parent
+from common.texts import datasets
+from common.texts.batching import Streams, Windows, evaluation_chunks
+from common.texts.datasets import DataError, encode, load_text
+
+EXAMPLES = Path(datasets.__file__).parents[2]
 
 
 def fails(call, *fragments):
@@ -34,7 +35,8 @@ def write(path, content):
 
 
 def test_import_is_light():
-    code = "import sys, datasets; print(*(m for m in sys.modules if m.startswith('tensorflow')))"
+    code = "import common.texts.datasets, sys\n"
+    code += "print(*(m for m in sys.modules if m.startswith('tensorflow')))"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=EXAMPLES, capture_output=True, text=True, check=True
     )

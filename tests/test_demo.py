@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import char_lm_options
-import char_lm_training
-import datasets
-import demo
 import pytest
-import training
+
+import demo
+from common import training
+from common.texts import datasets
+from common.texts import options as char_lm_options
+from common.texts import training as char_lm_training
 
 RATES = (*demo.LEARNING_RATES, 0.064, 0.128)
 

@@ -12,10 +12,10 @@ from unittest import mock
 
 import keras
 import numpy as np
-import outputs
 import tensorflow as tf
 from test_char_language_model import small
 
+from common import outputs
 from keras_hypernets import HyperLSTM
 from keras_hypernets.export import export_saved_model, files
 from keras_hypernets.models import char_lm

@@ -13,18 +13,16 @@ import sys
 import time
 from pathlib import Path
 
-import char_lm
-import char_lm_evaluation as evaluation
-import datasets
-import image_training
 import keras
-import mnist
 import numpy as np
-import outputs
 import pytest
-import training
 
+import char_lm
 import keras_hypernets  # noqa: F401  whose layers the saved models have
+import mnist
+from common import outputs, training
+from common.images import training as image_training
+from common.texts import datasets, evaluation
 
 TRAININGS = {
     "char_lm": (

@@ -1,7 +1,8 @@
-import image_batching as batching
 import numpy as np
 import pytest
-from datasets import DataError
+
+from common.images import batching
+from common.prepared_data import DataError
 
 
 def unchanged(images, rng):

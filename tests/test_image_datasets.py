@@ -1,18 +1,20 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-import image_datasets
 import numpy as np
 import pytest
-from datasets import DataError
+
+from common.images import datasets
+from common.prepared_data import DataError
 
 PREPARED = os.environ.get("TFDS_DATA_DIR", "")
 
 
 class TestDigits:
     def test_split(self):
-        data = image_datasets.load_images("digits")
+        data = datasets.load_images("digits")
         test = data.test()
         parts = (data.train, data.validation, test)
         assert [len(images) for images, _ in parts] == [1258, 180, 359]
@@ -27,7 +29,7 @@ class TestDigits:
     def test_no_image_is_in_two_parts(self):
         from sklearn.datasets import load_digits
 
-        data = image_datasets.load_images("digits")
+        data = datasets.load_images("digits")
         rows = np.concatenate([p[0].reshape(-1, 64) for p in (data.train, data.validation)])
         rows = np.concatenate([rows, data.test()[0].reshape(-1, 64)]) * (16 / 255)
         order = np.lexsort(rows.T)
@@ -35,13 +37,13 @@ class TestDigits:
         np.testing.assert_allclose(rows[order], original[np.lexsort(original.T)], atol=0.05)
 
     def test_the_same_every_time(self):
-        digests = {image_datasets.load_images("digits").sha256 for _ in range(2)}
+        digests = {datasets.load_images("digits").sha256 for _ in range(2)}
         assert len(digests) == 1
 
     def test_without_scikit_learn(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
         with pytest.raises(DataError, match="pip install scikit-learn.*'mnist'"):
-            image_datasets.load_images("digits")
+            datasets.load_images("digits")
 
 
 class TestTensorflowDatasets:
@@ -52,14 +54,14 @@ class TestTensorflowDatasets:
     def test_split(self, name, train, shape):
         if not os.path.isdir(os.path.join(PREPARED, name)):
             pytest.skip(f"TFDS_DATA_DIR has no {name}")
-        data = image_datasets.load_images(name)
+        data = datasets.load_images(name)
         assert data.image_shape == shape
         assert [len(data.train[1]), len(data.validation[1])] == [train, 5_000]
         assert len(data.test()[0]) == 10_000
         assert data.classes == 10
 
     def test_what_cannot_be_had_is_one_line_with_alternatives(self, tmp_path):
-        code = "import image_datasets; image_datasets.load_images('fashion_mnist')"
+        code = "from common.images.datasets import load_images; load_images('fashion_mnist')"
         environment = {
             **os.environ,
             "TFDS_DATA_DIR": str(tmp_path),
@@ -69,7 +71,7 @@ class TestTensorflowDatasets:
         done = subprocess.run(
             [sys.executable, "-c", code],
             env=environment,
-            cwd=os.path.dirname(image_datasets.__file__),
+            cwd=Path(datasets.__file__).parents[2],
             capture_output=True,
             text=True,
             check=False,
@@ -80,4 +82,4 @@ class TestTensorflowDatasets:
 
     def test_unknown(self):
         with pytest.raises(DataError, match="must be one of mnist.*digits. Received: 'svhn'"):
-            image_datasets.load_images("svhn")
+            datasets.load_images("svhn")

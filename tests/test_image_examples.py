@@ -9,15 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cifar10
-import image_datasets
-import image_training
 import keras
-import mnist
 import numpy as np
 import pytest
 import tensorflow as tf
-from image_datasets import ImageData
+
+import cifar10
+import mnist
+from common.images import datasets as image_datasets
+from common.images import training as image_training
+from common.images.datasets import ImageData
 
 EXAMPLES = Path(mnist.__file__).parent
 
@@ -324,7 +325,8 @@ def test_several_devices(tmp_path):
     """Two devices do what one does, and what they save can be resumed."""
     code = """
 import sys
-import image_training, image_datasets, cifar10
+import cifar10
+from common.images import datasets, training
 import numpy as np
 import keras
 import tensorflow as tf
@@ -334,12 +336,12 @@ from test_image_examples import Stop, small_images, train_cifar10
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-image_datasets.load_images = lambda name: small_images()
+datasets.load_images = lambda name: small_images()
 cifar10.make_optimizer = lambda network, scale: keras.optimizers.SGD(0.05)
 output, options = sys.argv[2], ("--networks", "plain")
 train_cifar10(output + "/one", *options)
 both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-image_training.distribution = lambda: both
+training.distribution = lambda: both
 train_cifar10(output + "/two", *options)
 fit = keras.Model.fit
 keras.Model.fit = lambda *a, callbacks, **k: fit(*a, callbacks=[Stop(6), *callbacks], **k)

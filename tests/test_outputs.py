@@ -1,7 +1,8 @@
 import json
 
-import outputs
 import pytest
+
+from common import outputs
 
 
 class TestFiles:

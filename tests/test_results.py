@@ -5,17 +5,18 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import char_lm_options
-import char_lm_training
-import cifar10
-import experiments
-import mnist
 import numpy as np
-import outputs
 import pytest
+
+import cifar10
+import mnist
 import results
-import results_report
-from experiments import EXPERIMENTS, Images, Text, folder_of
+from common import outputs
+from common.texts import options as char_lm_options
+from common.texts import training as char_lm_training
+from experiments import definitions
+from experiments import report as results_report
+from experiments.definitions import EXPERIMENTS, Images, Text, folder_of
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,7 @@ def kept(tmp_path, monkeypatch):
     """An empty docs/results."""
     folder = tmp_path / "kept"
     folder.mkdir()
-    for place in (experiments, results_report):
+    for place in (definitions, results_report):
         monkeypatch.setattr(place, "RESULTS", folder)
     return folder
 
@@ -428,7 +429,7 @@ def test_chance_is_that_of_the_last_step():
 @pytest.mark.slow
 def test_trainings(tmp_path, kept, monkeypatch, capsys):
     """The first seed chooses a learning rate, the second takes it; nothing is trained twice."""
-    import results_training
+    from experiments import training as results_training
 
     (tmp_path / "text.txt").write_text("abcabcacb" * 200)
     row = "--cell hyper_lstm --units 4 --hyper-units 3 --embedding-dim 2"

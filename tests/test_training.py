@@ -3,7 +3,8 @@ import json
 import keras
 import numpy as np
 import pytest
-import training
+
+from common import training
 
 
 def small_model(optimizer="adam", loss_weights=None):

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from prepared_data import DataError, prepared_builder
+
+from common.prepared_data import DataError, prepared_builder
 
 # Of the training images, the last so many are for validation.
 VALIDATION = 5_000

@@ -6,16 +6,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import training  # before Keras, so that TensorFlow starts without its notes
+from common import training  # before Keras, so that TensorFlow starts without its notes
 
 # isort: split
-import image_batching
 import keras
 import numpy as np
-import outputs
 import tensorflow as tf
-from image_datasets import ImageData
 
+from common import outputs
+from common.images import batching
+from common.images.datasets import ImageData
 from keras_hypernets import callbacks, export
 
 EVALUATION_BATCH = 500
@@ -48,7 +48,7 @@ class Run:
         make_model: Callable[[], keras.Model],
         make_optimizer: Callable[[], keras.optimizers.Optimizer],
         data: ImageData,
-        augment: image_batching.Augmentation,
+        augment: batching.Augmentation,
         settings: dict,
         output: Path,
         batch_size: int,
@@ -64,7 +64,7 @@ class Run:
         self.output = Path(output)
         self.diverged = False
         self.patience = patience
-        self.batches = image_batching.ImageBatches(*data.train, batch_size, seed, augment)
+        self.batches = batching.ImageBatches(*data.train, batch_size, seed, augment)
         self.steps_per_epoch = self.batches.steps_per_pass
         self.epochs = epochs or math.ceil(steps / self.steps_per_epoch)
         self.steps = steps or self.epochs * self.steps_per_epoch

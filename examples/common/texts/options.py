@@ -2,7 +2,7 @@
 
 import argparse
 
-from command_line import (
+from common.command_line import (
     ArgumentParser,
     at_least_zero,
     count,

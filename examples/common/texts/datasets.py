@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from prepared_data import DataError, prepared_builder
+
+from common.prepared_data import DataError, prepared_builder
 
 # Single-file modules that Python 3.11, 3.12 and 3.13 all have on every platform; no tables of data.
 STDLIB_TRAIN = """

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-import training
+from common import training
 
 
 def choose(
@@ -12,7 +12,7 @@ def choose(
     """Finds the learning rate that is best after some epochs, as far as that is not done.
 
     Args:
-        make_run: makes the `char_lm_training.Run` of a learning rate and a number of epochs.
+        make_run: makes the `Run` of a learning rate and a number of epochs.
         rates: the learning rates to try, ascending; while the highest is the best, twice that too.
         epochs: of each run.
 

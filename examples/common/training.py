@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from outputs import CHECKPOINT, replacing
+from common.outputs import CHECKPOINT, replacing
 
 
 @contextlib.contextmanager

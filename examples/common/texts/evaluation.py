@@ -5,15 +5,14 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import training  # noqa: F401  before Keras, so that TensorFlow starts without its notes
+from common import training  # noqa: F401  before Keras, so that TensorFlow starts without its notes
 
 # isort: split
-import batching
-import datasets
 import keras
 import numpy as np
-import outputs
 
+from common import outputs
+from common.texts import batching, datasets
 from keras_hypernets import models
 
 EVALUATION_CHUNK = 1000  # characters that are read at once

@@ -6,16 +6,14 @@ import math
 import sys
 from pathlib import Path
 
-import training  # before Keras, so that TensorFlow starts without its notes
+from common import training  # before Keras, so that TensorFlow starts without its notes
 
 # isort: split
-import batching
-import char_lm_evaluation as evaluation
-import datasets
 import keras
 import numpy as np
-import outputs
 
+from common import outputs
+from common.texts import batching, datasets, evaluation
 from keras_hypernets import callbacks, export, models, plots
 
 VALIDATION_STREAMS = 32  # in which the validation text is read during training
@@ -37,7 +35,7 @@ class Run:
     """A training run, new or resumed. Making it checks all input; `fit` and `report` do the work.
 
     Args:
-        options: what `char_lm_options.parse(["train", ...])` returns.
+        options: what `common.texts.options.parse(["train", ...])` returns.
     """
 
     def __init__(self, options: argparse.Namespace):

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from command_line import ArgumentParser, positive_integer, seed, tensorboard_option
+from common.command_line import ArgumentParser, positive_integer, seed, tensorboard_option
 
 NETWORKS = ("hyper", "plain")
 
@@ -32,7 +32,7 @@ def compare(options: argparse.Namespace, make_run: Callable) -> dict[str, list[d
 
     Args:
         options: those of `add_options`.
-        make_run: makes the `image_training.Run` of a network and a seed, to write to a folder.
+        make_run: makes the `Run` of a network and a seed, to write to a folder.
 
     Returns:
         For each network the results of its runs, with those of other seeds in the same folder.
@@ -40,8 +40,8 @@ def compare(options: argparse.Namespace, make_run: Callable) -> dict[str, list[d
     Raises:
         ValueError: in the end, if a run diverged before it had any results.
     """
-    import outputs  # here, since mistakes on the command line should show at once
-    import training
+    # Here, since mistakes on the command line should show at once.
+    from common import outputs, training
 
     output = Path(options.output)
     # All runs are made before any begins: making them finds what is wrong with the settings.
@@ -76,7 +76,7 @@ def compare(options: argparse.Namespace, make_run: Callable) -> dict[str, list[d
 
 
 def _save(output: Path, results: dict[str, list[dict]]) -> None:
-    import outputs
+    from common import outputs
 
     outputs.save_json(output / "results.json", results)
     histories = {name: [run["history"] for run in found] for name, found in results.items()}
@@ -87,7 +87,7 @@ def _save(output: Path, results: dict[str, list[dict]]) -> None:
 
 def _all_results(output: Path, network: str) -> list[dict]:
     """Returns the results of all seeds, also of those that an earlier call has trained."""
-    import outputs
+    from common import outputs
 
     found = map(outputs.read_results, output.glob(f"{network}-*"))
     return sorted(filter(None, found), key=lambda result: result["settings"]["seed"])
@@ -131,13 +131,12 @@ def draw(options: argparse.Namespace, network: str, what: str) -> str:
         network: one of `NETWORKS`.
         what: `"filters"` or `"embedding_similarity"`, for the function of `keras_hypernets.plots`.
     """
-    import image_training
-    import outputs
-
+    from common import outputs
+    from common.images import training
     from keras_hypernets import plots
 
     output, name = Path(options.output), f"{network}_{what}.png"
-    model = image_training.load(output / f"{network}-{options.seeds[0]}" / "best.keras")
+    model = training.load(output / f"{network}-{options.seeds[0]}" / "best.keras")
     with outputs.replacing(output / name) as unfinished:
         getattr(plots, f"plot_{what}")(model).savefig(unfinished)
     return name

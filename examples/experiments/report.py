@@ -11,10 +11,11 @@ import re
 import statistics
 from pathlib import Path
 
-import outputs
-from experiments import EXPERIMENTS, RESULTS, Images, Text, folder_of, kept_results
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from common import outputs
+from experiments.definitions import EXPERIMENTS, RESULTS, Images, Text, folder_of, kept_results
 
 PAGE = RESULTS.parent.parent / "RESULTS.md"
 PARTS = ("validation", "test")

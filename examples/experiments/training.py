@@ -4,18 +4,19 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-import training  # before Keras, so that TensorFlow starts without its notes
+from common import training  # before Keras, so that TensorFlow starts without its notes
 
 # isort: split
-import char_lm_evaluation
-import char_lm_options
-import char_lm_training
-import image_datasets
 import keras
-import learning_rates
 import numpy as np
-import outputs
-from experiments import EXPERIMENTS, RATES, Text, folder_of, kept_results
+
+from common import outputs
+from common.images import datasets as image_datasets
+from common.texts import evaluation as char_lm_evaluation
+from common.texts import learning_rates
+from common.texts import options as char_lm_options
+from common.texts import training as char_lm_training
+from experiments.definitions import EXPERIMENTS, RATES, Text, folder_of, kept_results
 
 
 def train(name: str, row: str, seed: int, options: argparse.Namespace) -> None:

@@ -7,7 +7,8 @@ resumed at step n sees exactly what an uninterrupted run would have seen from st
 from collections.abc import Callable
 
 import numpy as np
-from prepared_data import DataError
+
+from common.prepared_data import DataError
 
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 

@@ -1,0 +1,1 @@
+"""Image classifiers: images, batches of them, training and the comparison of two networks."""

@@ -1,0 +1,1 @@
+"""Character language models: texts, batches of them, options, training and evaluation."""
