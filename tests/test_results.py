@@ -14,7 +14,7 @@ import results
 from common import outputs
 from common.texts import options as char_lm_options
 from common.texts import training as char_lm_training
-from experiments import definitions
+from experiments import definitions, scheduling
 from experiments import report as results_report
 from experiments.definitions import EXPERIMENTS, Images, Text, folder_of
 
@@ -83,17 +83,17 @@ def test_rows_about_text_have_as_many_weights(name, characters):
 
 def test_first_seeds_come_first():
     options = results.parse(["train", "ptb", "cifar10"])
-    jobs = results.jobs_of(options)
+    jobs = scheduling.jobs_of(options)
     rows = len(EXPERIMENTS["ptb"].rows)
     assert [job[2] for job in jobs] == [0] * (rows + 2) + [1] * rows + [2] * rows
     options = results.parse(["train", "ptb", "--row", "LSTM", "--seeds", "1", "2"])
-    assert results.jobs_of(options) == [("ptb", "LSTM", 1), ("ptb", "LSTM", 2)]
+    assert scheduling.jobs_of(options) == [("ptb", "LSTM", 1), ("ptb", "LSTM", 2)]
 
 
 def test_what_is_kept_is_not_trained_again(kept, capsys):
     (kept / "ptb.json").write_text(json.dumps({"LSTM": [text_run(0, 1.0), text_run(2, 1.0)]}))
     command = ["train", "ptb", "--row", "LSTM", "--row", "HyperLSTM"]
-    jobs = results.jobs_of(results.parse(command))
+    jobs = scheduling.jobs_of(results.parse(command))
     assert jobs == [
         ("ptb", "HyperLSTM", 0),
         ("ptb", "LSTM", 1),
@@ -101,19 +101,19 @@ def test_what_is_kept_is_not_trained_again(kept, capsys):
         ("ptb", "HyperLSTM", 2),
     ]
     assert capsys.readouterr().out == "2 trainings are in docs/results (see --again)\n"
-    assert len(results.jobs_of(results.parse([*command, "--again"]))) == 6
-    assert len(results.jobs_of(results.parse([*command, "--small"]))) == 2
+    assert len(scheduling.jobs_of(results.parse([*command, "--again"]))) == 6
+    assert len(scheduling.jobs_of(results.parse([*command, "--small"]))) == 2
     assert capsys.readouterr().out == ""
 
 
 def test_without_penn_treebank(tmp_path, capsys):
     command = ["train", "--small", "--ptb", str(tmp_path)]
-    jobs = results.jobs_of(results.parse(command))
+    jobs = scheduling.jobs_of(results.parse(command))
     assert {name for name, _, _ in jobs} == set(EXPERIMENTS)
     assert {number for name, _, number in jobs if name != "symmetry"} == {0}
     assert {number for name, _, number in jobs if name == "symmetry"} == {0, 1, 2}
     assert capsys.readouterr().out == ""
-    jobs = results.jobs_of(results.parse([*command[:-1], str(tmp_path / "nowhere")]))
+    jobs = scheduling.jobs_of(results.parse([*command[:-1], str(tmp_path / "nowhere")]))
     assert {name for name, _, _ in jobs} == {*EXPERIMENTS} - {"ptb"}
     assert "Without Penn Treebank" in capsys.readouterr().out
 
@@ -127,7 +127,7 @@ def test_what_is_not_in_the_list(capsys):
         (["--seeds", "0", "7"], "`--seeds` must be of 0, 1, 2. Received: 0, 7"),
     ):
         with pytest.raises(ValueError, match=fragment):
-            results.jobs_of(results.parse(["train", "ptb", *more]))
+            scheduling.jobs_of(results.parse(["train", "ptb", *more]))
 
 
 @pytest.fixture
@@ -145,18 +145,18 @@ def processes(monkeypatch):
         __enter__ = __exit__ = lambda self, *_: self
 
         def wait(self):
-            (job,) = results.jobs_of(self.options)  # what the process finds to do
+            (job,) = scheduling.jobs_of(self.options)  # what the process finds to do
             started.jobs.append(job)
             return int(started.fails(*job[1:]))
 
-    monkeypatch.setattr(results.subprocess, "Popen", Process)
-    monkeypatch.setattr(results, "prepare_data", started.data.append)
+    monkeypatch.setattr(scheduling.subprocess, "Popen", Process)
+    monkeypatch.setattr(scheduling, "prepare_data", started.data.append)
     return started
 
 
 @pytest.mark.parametrize("cores", [[4, 2, 7], []])  # without: another system than Linux
 def test_each_training_is_a_process(cores, processes, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(results, "AVAILABLE", cores)
+    monkeypatch.setattr(scheduling, "AVAILABLE", cores)
     command = ["train", "python_stdlib", "--workers", "2", "--output", str(tmp_path)]
     results.main(command)
     rows = EXPERIMENTS["python_stdlib"].rows
@@ -206,7 +206,7 @@ def test_where_no_first_seed_is_needed(name, row, processes, tmp_path):
 
 def run_in_examples(code):
     return subprocess.Popen(
-        [sys.executable, "-c", f"import results; {code}"],
+        [sys.executable, "-c", f"import results; from experiments import scheduling; {code}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(results.__file__).parent,
@@ -216,7 +216,7 @@ def run_in_examples(code):
 
 def test_a_training_ends_with_the_process_that_started_it():
     process = run_in_examples(
-        "import time; results.threading.Thread(target=results.end_with_stdin).start(); "
+        "import time; scheduling.threading.Thread(target=scheduling.end_with_stdin).start(); "
         "print('up', flush=True); time.sleep(60)"
     )
     with process.stdout:
@@ -228,7 +228,7 @@ def test_a_training_ends_with_the_process_that_started_it():
 
 def test_a_training_ends_its_process_at_once():
     process = run_in_examples(
-        "print('done'); results.train_here([], results.parse(['train', '--end-with-stdin'])); "
+        "print('done'); scheduling.train_here([], results.parse(['train', '--end-with-stdin'])); "
         "print('later')"
     )
     with process.stdin, process.stdout:  # open, so that it is not that which ends the process
@@ -371,9 +371,9 @@ def test_check_of_rows_that_do_not_differ(page, capsys):
 def test_check_of_several_seeds(page, monkeypatch, capsys):
     (experiment,) = results_report.EXPERIMENTS.values()
     several = dataclasses.replace(experiment, small_seeds=(0, 1))
-    for place in (results, results_report):
+    for place in (scheduling, results_report):
         monkeypatch.setattr(place, "EXPERIMENTS", {"letters": several})
-    jobs = results.jobs_of(results.parse(["train", "--small"]))
+    jobs = scheduling.jobs_of(results.parse(["train", "--small"]))
     assert [job[1:] for job in jobs] == [(row, seed) for seed in (0, 1) for row in "ABC"]
     for row, values in {"A": (2.0, 2.2), "B": (2.1, 2.2)}.items():
         for seed, bits in enumerate(values):
@@ -439,7 +439,7 @@ def test_trainings(tmp_path, kept, monkeypatch, capsys):
     experiment = Text(
         "T", str(tmp_path / "text.txt"), shared, {"A": row}, 2, 1, starts=starts, seeds=(0, 1)
     )
-    for place in (results, results_training):
+    for place in (results, scheduling, results_training):
         monkeypatch.setattr(place, "EXPERIMENTS", {"letters": experiment})
     monkeypatch.setattr(results_training, "RATES", (0.01,))
     command = ["train", "letters", "--workers", "0", "--output", str(tmp_path / "runs")]
