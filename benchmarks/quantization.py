@@ -71,7 +71,7 @@ def text_of(checkpoint: Path, characters: int) -> dict[str, dict]:
     """Measures a language model of `examples/demo.py`."""
     model = evaluation.load(checkpoint)
     text = datasets.load_text("python-stdlib").test[: characters + 1]
-    ids = datasets.encode(text, model.get_layer("embedding").vocabulary).astype("int32")
+    ids = model.get_layer("embedding").encode(text)
     ids, targets = ids[:-1], ids[1:]
     states = [state.numpy() for state in sequences.initial_states(model, 1)]
     expected = evaluation.reader_of(model).predict_on_batch([ids[np.newaxis], *states])[0]

@@ -55,7 +55,7 @@ def main(arguments=None):
     keras.distribution.initialize(options.address, options.processes, options.process)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # JAX waits for a checkpoint that never comes
     text = datasets.load_text(options.data)
-    ids = datasets.encode(text.train, text.vocabulary)
+    ids = models.char_lm.CharacterEmbedding(text.vocabulary).encode(text.train)
     batches = batching.Windows(ids, options.batch_size, options.sequence_length, seed=0)
     steps = options.steps_per_epoch * options.epochs
     rows = slice(options.process, None, options.processes)  # of a batch: the share of this process

@@ -87,6 +87,8 @@ class CharLanguageModel(tf.test.TestCase):
         self.assertEqual(embedding.decode(embedding.encode("éab\n")), "éab\n")
         with self.assertRaisesRegex(ValueError, "vocabulary of 4. Received: unknown 'X', 'Y'$"):
             embedding.encode("bYXa")
+        with self.assertRaisesRegex(ValueError, r"unknown '\\udcff'$"):
+            embedding.encode("a\udcff")  # as an undecodable byte arrives from a command line
         for ids in ([4], [-1], [0.0], 0, [[0]], [[0], [0, 1]], ["", b"\x80"]):
             with self.assertRaisesRegex(ValueError, "`ids` must be a sequence of integers from 0 "):
                 embedding.decode(ids)

@@ -256,7 +256,7 @@ class TestEvaluation:
         run, results = trained
         model = evaluation.load(run.best.path)
         for name in ("validation", "test"):
-            ids = datasets.encode(getattr(run.text, name), run.text.vocabulary)
+            ids = model.get_layer("embedding").encode(getattr(run.text, name))
             probabilities = keras.ops.softmax(model(ids[None, :-1]))[0]
             bits = -np.log2(np.take_along_axis(np.array(probabilities), ids[1:, None], axis=1))
             expected = results["bits_per_character"][name]

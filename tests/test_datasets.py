@@ -11,7 +11,7 @@ import pytest
 
 from common.texts import datasets
 from common.texts.batching import Streams, Windows, evaluation_chunks
-from common.texts.datasets import DataError, encode, load_text
+from common.texts.datasets import DataError, load_text
 
 EXAMPLES = Path(datasets.__file__).parents[2]
 
@@ -110,7 +110,7 @@ class TestFilesAndFolders:
         data = load_text(write(tmp_path / "text", "b" * 80 + "z" * 10 + "\u20ac" * 9 + "a"), 0.1)
         assert data.vocabulary == "abz\u20ac"
         assert "z" not in data.train
-        assert encode(data.test, data.vocabulary).tolist() == [3] * 9 + [0]
+        assert data.test == "\u20ac" * 9 + "a"
 
     def test_line_ends_and_byte_order_mark(self, tmp_path):
         data = load_text(write(tmp_path / "text", b"\xef\xbb\xbfa\r\nb\rc\n" + b"d" * 94), 0.02)
@@ -265,31 +265,6 @@ class TestTinyShakespeare:
 
         monkeypatch.setattr(tfds, "builder", broken)
         fails(lambda: load_text("tiny_shakespeare"), "OSError: disk full")
-
-
-class TestEncode:
-    def test_places(self):
-        ids = encode("b\U0001f600a\nb", "\nab\U0001f600")
-        assert ids.dtype == np.int32
-        assert ids.tolist() == [2, 3, 1, 0, 2]
-
-    def test_empty(self):
-        assert encode("", "ab").shape == (0,)
-
-    def test_round_trip(self):
-        text = load_text("python-stdlib").test
-        vocabulary = "".join(sorted(set(text)))
-        assert "".join(vocabulary[i] for i in encode(text, vocabulary)) == text
-
-    def test_unknown_characters(self):
-        fails(lambda: encode("axbx", "ab"), "2 characters of the vocabulary", "1 unknown: 'x'")
-        message = fails(
-            lambda: encode("zyxwvu\n", "ab"), "7 unknown: '\\n', 'u', 'v', 'w', 'x', ..."
-        )
-        assert "'y'" not in message
-
-    def test_undecodable_argument(self):
-        fails(lambda: encode("a\udcff", "ab"), "'\\udcff'")
 
 
 SIZES = [(101, 4, 5), (1000, 3, 7), (64, 1, 63), (65, 1, 64), (500, 499, 1)]

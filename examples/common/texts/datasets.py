@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from common.prepared_data import DataError, prepared_builder
 
 # Single-file modules that Python 3.11, 3.12 and 3.13 all have on every platform; no tables of data.
@@ -200,34 +198,3 @@ def _read(path: str) -> str:
             f"{path!r} with byte 0x{error.object[error.start]:02x} at offset {error.start}"
         ) from error
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def encode(text: str, vocabulary: str) -> np.ndarray:
-    """Turns characters into their places in `vocabulary`.
-
-    Args:
-        text: The text.
-        vocabulary: The known characters.
-
-    Returns:
-        int32 array of shape `(characters,)`.
-
-    Raises:
-        DataError: If a character of `text` is not in `vocabulary`.
-    """
-    table = np.full(0x110000, -1, np.int32)
-    table[_code_points(vocabulary)] = np.arange(len(vocabulary))
-    ids = table[_code_points(text)]
-    if ids.min(initial=0) < 0:
-        unknown = sorted(set(text) - set(vocabulary))
-        shown = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
-        raise DataError(
-            f"`text` must consist of the {len(vocabulary)} characters of the vocabulary. "
-            f"Received: {len(unknown)} unknown: {shown}"
-        )
-    return ids
-
-
-def _code_points(text: str) -> np.ndarray:
-    # Undecodable bytes in a command-line argument arrive as surrogates, to be reported as unknown.
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")

@@ -73,8 +73,8 @@ def evaluate_parts(
         "validation": text.validation,
         "test": text.test,
     }
-    vocabulary = model.get_layer("embedding").vocabulary
-    ids = {name: datasets.encode(part, vocabulary) for name, part in parts.items()}
+    encode = model.get_layer("embedding").encode
+    ids = {name: encode(part, "--data") for name, part in parts.items()}
     reader, results = reader_of(model), {}
     for name in parts:
         chunks = list(batching.evaluation_chunks(ids[name], EVALUATION_CHUNK))

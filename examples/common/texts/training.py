@@ -42,7 +42,8 @@ class Run:
         self.options = options
         self.output = Path(options.output)
         self.text = text = datasets.load_text(options.data, options.validation_share)
-        ids = datasets.encode(text.train, text.vocabulary)
+        encode = models.char_lm.CharacterEmbedding(text.vocabulary).encode
+        ids = encode(text.train)
         if options.batching == "streams":
             batches = batching.Streams(ids, options.batch_size, options.sequence_length)
         else:
@@ -65,7 +66,7 @@ class Run:
         self.prompt = text.validation[:40] if options.prompt is None else options.prompt
         evaluation.check_prompt(portable, self.prompt)
         outputs.prepare_output(self.output, options.resume)
-        validation = Validation(portable, datasets.encode(text.validation, text.vocabulary))
+        validation = Validation(portable, encode(text.validation))
         self.best = training.BestModel(
             portable, self.output / "best.keras", "val_bits_per_character"
         )
