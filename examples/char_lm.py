@@ -7,11 +7,11 @@
     python examples/char_lm.py export --output my_saved_model
 
 The task is that of HyperNetworks (Ha et al., 2016), section 4.3: https://arxiv.org/abs/1609.09106.
-This file is the command line; the work is in common/texts.
 """
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from common.command_line import run
@@ -20,9 +20,7 @@ from common.texts.options import parse
 
 def train(options: argparse.Namespace) -> None:
     """Trains a model and writes all that comes of it."""
-    from common.texts.training import Run  # here, since TensorFlow takes seconds to load
-
-    run = Run(options)
+    run = make_run(options)
     if run.steps < run.checkpoint.step:
         raise ValueError(
             "`--epochs` or `--steps` must not be less than what --resume finds done. "
@@ -41,6 +39,40 @@ def train(options: argparse.Namespace) -> None:
         written["changes"] = "weight_changes.png"
     for what, name in written.items():
         print(f"{what:10}  {run.output / name}")
+
+
+def make_run(options: argparse.Namespace):
+    """Makes a training, new or resumed: its `fit` trains the model, its `report` tests it."""
+    import keras
+
+    from common.texts.evaluation import bits_per_character
+    from common.texts.training import Run
+
+    run = Run(options, partial(make_model, options))
+    run.model.compile(
+        keras.optimizers.Adam(options.learning_rate, global_clipnorm=options.clip_norm),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[bits_per_character],
+        jit_compile="auto" if options.jit_compile is None else options.jit_compile,
+    )
+    return run
+
+
+def make_model(options: argparse.Namespace, vocabulary: str, **more):
+    """Makes the model that the options describe."""
+    from keras_hypernets import models
+
+    return models.char_language_model(
+        vocabulary,
+        options.units,
+        layers=options.layers,
+        cell=options.cell,
+        token_embedding_size=options.token_embedding_size,
+        dropout=options.dropout,
+        seed=options.seed,
+        **options.cell_options,
+        **more,
+    )
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -91,6 +123,8 @@ def export(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Carries out one command."""
     options = parse(arguments)
+    from common import training  # noqa: F401  here, since TensorFlow takes seconds to load
+
     commands = {"train": train, "evaluate": evaluate, "generate": generate, "export": export}
     commands[options.command](options)
 

@@ -10,13 +10,10 @@ best goes on to the end. After an interruption the demo continues.
 import math
 from pathlib import Path
 
-from common import command_line
-from common.texts import options as char_lm_options
-
-# isort: split
-from common import outputs
-from common.texts import datasets, learning_rates
-from common.texts import training as char_lm_training
+import char_lm
+from common import command_line, outputs
+from common.texts import datasets
+from common.texts.training import choose_learning_rate
 
 HYPER_LSTM = "--cell hyper_lstm --units 160 --hyper-units 32 --embedding-dim 8".split()
 TRAINING = """--batch-size 32 --sequence-length 100 --steps-per-epoch 250 --patience 0
@@ -49,8 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def lstm_of_equal_size(vocabulary: str) -> list[str]:
     """Returns the options of the LSTM whose number of weights is closest to the HyperLSTM's."""
-    options = char_lm_options.parse(["train", *HYPER_LSTM])
-    weights = char_lm_training.build(options, vocabulary).count_params()
+    options = char_lm.parse(["train", *HYPER_LSTM])
+    weights = char_lm.make_model(options, vocabulary).count_params()
     # With u units and v characters an LSTM has 4 u (v + u + 1) weights, the logits have v (u + 1).
     v = len(vocabulary)
     half = (5 * v + 4) / 8
@@ -64,9 +61,9 @@ def train(cell: list[str], output: Path) -> dict:
     def run(rate, epochs):
         options = ["--learning-rate", str(rate), "--epochs", str(epochs), "--resume"]
         options += ["--output", f"{output}-{rate}"]
-        return char_lm_training.Run(char_lm_options.parse(["train", *cell, *TRAINING, *options]))
+        return char_lm.make_run(char_lm.parse(["train", *cell, *TRAINING, *options]))
 
-    best, bits, seconds = learning_rates.choose(run, LEARNING_RATES, SHORT)
+    best, bits, seconds = choose_learning_rate(run, LEARNING_RATES, SHORT)
     chosen = run(best, LONG)
     chosen.fit()
     seconds[best] = chosen.checkpoint.seconds

@@ -14,8 +14,8 @@ import tensorflow as tf
 import char_lm
 from common import command_line
 from common.texts import batching, datasets, evaluation
-from common.texts import options as char_lm_options
-from common.texts.training import CarriedStates, Run
+from common.texts.options import CELL_OPTIONS
+from common.texts.training import CarriedStates
 
 SCRIPT = char_lm.__file__
 TINY = """--units 6 --hyper-units 4 --embedding-dim 2 --sequence-length 10 --batch-size 4 --seed 7
@@ -32,8 +32,8 @@ def text(tmp_path_factory):
 
 
 def tiny_run(text, output, *options):
-    return Run(
-        char_lm_options.parse(["train", "--data", text, *TINY, "--output", str(output), *options])
+    return char_lm.make_run(
+        char_lm.parse(["train", "--data", text, *TINY, "--output", str(output), *options])
     )
 
 
@@ -100,16 +100,16 @@ class TestTrain:
         for name in (b"spread/recurrent_0/d_h", b"weight_changes/recurrent_0"):
             assert name in first and name in second
 
-    @pytest.mark.parametrize("cell", char_lm_options.CELL_OPTIONS)
+    @pytest.mark.parametrize("cell", CELL_OPTIONS)
     def test_every_cell_has_the_options_listed_for_it(self, cell, text, tmp_path):
         arguments = ["train", "--data", text, "--cell", cell, "--layers", "2", "--units", "5"]
         arguments += ["--sequence-length", "30", "--output", str(tmp_path), "--no-jit-compile"]
-        run = Run(char_lm_options.parse([*arguments, "--epochs", "3"]))
+        run = char_lm.make_run(char_lm.parse([*arguments, "--epochs", "3"]))
         assert run.steps == 3 * run.batches.steps_per_pass
         config = run.model.get_layer("recurrent_1").get_config()
         config = config["cell"]["config"] if "cell" in config else config
         assert run.options.cell_options.items() <= config.items()
-        missing = set(char_lm_options.CELL_OPTIONS["hyper_lstm"]) - set(run.options.cell_options)
+        missing = set(CELL_OPTIONS["hyper_lstm"]) - set(run.options.cell_options)
         assert cell in ("lstm", "hyper_simple_rnn") or not missing & set(config)
 
     def test_other_arguments_of_the_layer(self, text, tmp_path):
@@ -224,7 +224,7 @@ def test_resume_of_what_the_demo_runs(text, tmp_path):
         for name in ("--hyper-units", "--embedding-dim"):
             tiny = [*tiny[: tiny.index(name)], *tiny[tiny.index(name) + 2 :]]
         arguments = ["train", "--data", text, *tiny, *options, "--output", str(tmp_path / folder)]
-        run = Run(char_lm_options.parse([*arguments, "--epochs", str(epochs), "--resume"]))
+        run = char_lm.make_run(char_lm.parse([*arguments, "--epochs", str(epochs), "--resume"]))
         return without_times(run.fit()), run.model.get_weights()
 
     run("resumed", 2)

@@ -8,11 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
+import char_lm
 import demo
 from common import training
 from common.texts import datasets
-from common.texts import options as char_lm_options
-from common.texts import training as char_lm_training
 
 RATES = (*demo.LEARNING_RATES, 0.064, 0.128)
 
@@ -54,7 +53,7 @@ class QuickRun:
 
 @pytest.fixture
 def quick_run(monkeypatch):
-    monkeypatch.setattr(char_lm_training, "Run", QuickRun)
+    monkeypatch.setattr(char_lm, "make_run", QuickRun)
     monkeypatch.setattr(QuickRun, "trained", [])
     return QuickRun
 
@@ -120,7 +119,7 @@ def test_both_have_as_many_weights_within_a_percent():
     for text in (vocabulary, vocabulary[:50]):
         cells = (demo.HYPER_LSTM, demo.lstm_of_equal_size(text))
         hyper, lstm = (
-            char_lm_training.build(char_lm_options.parse(["train", *cell]), text).count_params()
+            char_lm.make_model(char_lm.parse(["train", *cell]), text).count_params()
             for cell in cells
         )
         assert abs(lstm / hyper - 1) < 0.01

@@ -8,12 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import char_lm
 import cifar10
 import mnist
 import results
 from common import outputs
-from common.texts import options as char_lm_options
-from common.texts import training as char_lm_training
 from experiments import definitions, scheduling
 from experiments import report as results_report
 from experiments.definitions import EXPERIMENTS, Images, Text, folder_of
@@ -32,7 +31,7 @@ def kept(tmp_path, monkeypatch):
 def layer_of(experiment, row, vocabulary="abc"):
     """The model of a row about text, and its recurrent layer after what is done at the start."""
     options = ["train", *experiment.shared.split(), *experiment.rows[row].split()]
-    model = char_lm_training.build(char_lm_options.parse(options), vocabulary)
+    model = char_lm.make_model(char_lm.parse(options), vocabulary)
     layer = model.get_layer("recurrent_0")
     experiment.starts.get(row, lambda cell: None)(layer.cell)
     return model, layer

@@ -10,12 +10,11 @@ from common import training  # before Keras, so that TensorFlow starts without i
 import keras
 import numpy as np
 
+import char_lm
 from common import outputs
 from common.images import datasets as image_datasets
-from common.texts import evaluation as char_lm_evaluation
-from common.texts import learning_rates
-from common.texts import options as char_lm_options
-from common.texts import training as char_lm_training
+from common.texts import evaluation
+from common.texts.training import choose_learning_rate
 from experiments.definitions import EXPERIMENTS, RATES, Text, folder_of, kept_results
 
 
@@ -42,7 +41,7 @@ def train_text(name: str, row: str, seed: int, options: argparse.Namespace) -> d
     def make_run(rate, epochs):
         more = f"--seed {seed} --learning-rate {rate} --epochs {epochs} --resume".split()
         more += ["--data", data, "--output", str(folder / str(rate))]
-        run = char_lm_training.Run(char_lm_options.parse([*command, *more]))
+        run = char_lm.make_run(char_lm.parse([*command, *more]))
         if row in experiment.starts:  # what is resumed overwrites that
             experiment.starts[row](run.model.get_layer("recurrent_0").cell)
         return run
@@ -53,7 +52,7 @@ def train_text(name: str, row: str, seed: int, options: argparse.Namespace) -> d
     elif options.small or seed != experiment.seeds[0]:
         rate = chosen_rate(name, row, options.output)
     else:
-        rate, bits, _ = learning_rates.choose(make_run, RATES, experiment.short)
+        rate, bits, _ = choose_learning_rate(make_run, RATES, experiment.short)
         choice = {"short_runs": bits}
     run = make_run(rate, experiment.small if options.small else experiment.epochs)
     diverged = False
@@ -92,7 +91,7 @@ def chosen_rate(name: str, row: str, output: str) -> float:
 
 def singular_values(path: Path) -> dict:
     """Returns those of the scale maps, (paths x and h, gates, embedding_dim), if there are any."""
-    cell = char_lm_evaluation.load(path).get_layer("recurrent_0").cell
+    cell = evaluation.load(path).get_layer("recurrent_0").cell
     if getattr(cell, "weight_generation", None) != "scaling":
         return {}
     maps = keras.ops.convert_to_numpy(cell.scale_kernel)[: 2 * cell.gates]

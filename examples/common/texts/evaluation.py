@@ -5,9 +5,6 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from common import training  # noqa: F401  before Keras, so that TensorFlow starts without its notes
-
-# isort: split
 import keras
 import numpy as np
 

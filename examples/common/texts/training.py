@@ -4,6 +4,7 @@ import argparse
 import itertools
 import math
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common import training  # before Keras, so that TensorFlow starts without its notes
@@ -36,9 +37,15 @@ class Run:
 
     Args:
         options: what `common.texts.options.parse(["train", ...])` returns.
+        make_model: makes the model of a vocabulary, with further arguments of
+            `models.char_language_model`.
+
+    Attributes:
+        model: the model in training, to be compiled before `fit` with the metric
+            `bits_per_character`.
     """
 
-    def __init__(self, options: argparse.Namespace):
+    def __init__(self, options: argparse.Namespace, make_model: Callable[..., keras.Model]):
         self.options = options
         self.output = Path(options.output)
         self.text = text = datasets.load_text(options.data, options.validation_share)
@@ -59,10 +66,10 @@ class Run:
 
         keras.utils.clear_session()
         keras.utils.set_random_seed(options.seed)
-        self.model = build(
-            options, text.vocabulary, stateful=batches.carries_state, batch_size=options.batch_size
+        self.model = make_model(
+            text.vocabulary, stateful=batches.carries_state, batch_size=options.batch_size
         )
-        portable = build(options, text.vocabulary)  # reads batches of any size, from any states
+        portable = make_model(text.vocabulary)  # reads batches of any size, from any states
         self.prompt = text.validation[:40] if options.prompt is None else options.prompt
         evaluation.check_prompt(portable, self.prompt)
         outputs.prepare_output(self.output, options.resume)
@@ -98,12 +105,6 @@ class Run:
             f"{min(checkpoint.step, self.steps):,} of them done"
         )
         if checkpoint.step < self.steps:
-            self.model.compile(
-                keras.optimizers.Adam(options.learning_rate, global_clipnorm=options.clip_norm),
-                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                metrics=[evaluation.bits_per_character],
-                jit_compile="auto" if options.jit_compile is None else options.jit_compile,
-            )
             # The metric's variables, which `fit` resets: a step that makes any is traced twice.
             vocabulary = len(self.text.vocabulary)
             self.model.compute_metrics(None, np.zeros((1, 1)), np.zeros((1, 1, vocabulary)))
@@ -170,19 +171,36 @@ class Run:
         return results
 
 
-def build(options: argparse.Namespace, vocabulary: str, **more) -> keras.Model:
-    """Makes the model that the options describe."""
-    return models.char_language_model(
-        vocabulary,
-        options.units,
-        layers=options.layers,
-        cell=options.cell,
-        token_embedding_size=options.token_embedding_size,
-        dropout=options.dropout,
-        seed=options.seed,
-        **options.cell_options,
-        **more,
-    )
+def choose_learning_rate(
+    make_run: Callable, rates: Sequence[float], epochs: int
+) -> tuple[float, dict[float, float], dict[float, float]]:
+    """Finds the learning rate that is best after some epochs, as far as that is not done.
+
+    Args:
+        make_run: makes the `Run` of a learning rate and a number of epochs.
+        rates: the learning rates to try, ascending; while the highest is the best, twice that too.
+        epochs: of each run.
+
+    Returns:
+        The best rate; the bits per character on the validation text of each rate, infinite where
+        training diverged; and the seconds of each run.
+    """
+    bits, seconds = {}, {}
+    rates = list(rates)
+    for rate in rates:
+        print(f"\nLearning rate {rate}, short run")
+        run = make_run(rate, epochs)
+        try:
+            bits[rate] = run.fit()[epochs - 1]["val_bits_per_character"]
+        except training.Diverged as error:
+            print(error)
+            bits[rate] = math.inf
+        seconds[rate] = run.checkpoint.seconds
+        best = min(bits, key=bits.get)
+        if rate == rates[-1] == best:  # the best may lie beyond
+            rates.append(2 * rate)
+    print(f"\nLearning rate {best} does best so far")
+    return best, bits, seconds
 
 
 def learning_rate_schedule(options: argparse.Namespace) -> list[keras.callbacks.Callback]:
