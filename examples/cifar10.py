@@ -22,6 +22,7 @@ SCHEDULES = {
 # Of the training images' red, green and blue, 0 to 255: https://arxiv.org/abs/1605.07146's code.
 MEAN = (125.3, 123.0, 113.9)
 DEVIATION = (63.0, 62.1, 66.7)
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 depth = checked(int, "6n + 4 with n at least 1: 10, 16, 22, ...", lambda n: n >= 10 and n % 6 == 4)
 
@@ -43,29 +44,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.option(
         "--weight-decay", at_least_zero, 5e-4, "factor of half the squared norm of all kernels"
     )
-    parser.option(
-        "--precision",
-        str,
-        "float32",
-        "of Keras' layers",
-        choices=("float32", "mixed_bfloat16", "mixed_float16"),
-    )
-    parser.add_argument(
+    parser.option("--precision", str, "float32", "of Keras' layers", choices=PRECISIONS)
+    parser.switch(
         "--sync-batch-norm",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="with several GPUs, take batch norm's statistics over all of them; without, a resumed "
+        True,
+        "with several GPUs, take batch norm's statistics over all of them; without, a resumed "
         "run goes on with those of the first (default: yes)",
     )
-    parser.add_argument(
-        "--jit-compile",
-        action=argparse.BooleanOptionalAction,
-        help="compile training with XLA (default: as Keras decides)",
-    )
+    parser.switch("--jit-compile", "auto", "compile training with XLA (default: as Keras decides)")
     comparison.add_options(parser, "128", "runs/cifar10")
-    options = parser.parse_args(arguments)
-    options.batch_size = options.batch_size or 128
-    return options
+    parser.set_defaults(batch_size=128)
+    return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -78,53 +67,45 @@ def main(arguments: list[str] | None = None) -> None:
     print(data.description)
     results = comparison.compare(options, partial(make_run, options, data))
     comparison.print_table(results)
-    drawn = []
-    if "hyper" in options.networks:
-        drawn = [comparison.draw(options, "hyper", "embedding_similarity")]
-    comparison.print_outputs(options, *drawn)
+    plots = comparison.draw(options, "embedding_similarity", ["hyper"])
+    comparison.print_outputs(options, plots)
 
 
 def make_run(options: argparse.Namespace, data, network: str, seed: int, output: Path):
     """Makes the run of one network and seed."""
     from common.images import batching, training
 
-    paper_steps = max(SCHEDULES[network])
-    steps = options.steps or paper_steps
+    steps = options.steps or max(SCHEDULES[network])
     described = ["depth", "width", "weight_decay", "precision", "sync_batch_norm"]
     if network == "hyper":
         described += ["embedding_dim", "tile_size"]
+    settings = {name: getattr(options, name) for name in described}
     return training.Run(
-        partial(make_model, options, network == "hyper", data),
-        partial(make_optimizer, network, steps / paper_steps),
+        partial(make_model, options, data, network, steps),
         data,
         batching.crop_and_flip,
-        settings={
-            "network": network,
-            "steps": steps,
-            **{name: getattr(options, name) for name in described},
-        },
+        settings={"network": network, "steps": steps, **settings},
         output=output,
         batch_size=options.batch_size,
         steps=steps,
         seed=seed,
         resume=options.resume,
         tensorboard=options.tensorboard,
-        jit_compile="auto" if options.jit_compile is None else options.jit_compile,
     )
 
 
-def make_model(options: argparse.Namespace, hyper: bool, data):
-    """Makes the network, from images of 0 to 255 to logits in float32."""
+def make_model(options: argparse.Namespace, data, network: str, steps: int):
+    """Makes a classifier, from images of 0 to 255 to logits in float32, and its optimizer."""
     import keras
 
     from keras_hypernets import models
 
     keras.config.set_dtype_policy(options.precision)
     images = keras.Input(data.image_shape, dtype="uint8", name="images")
-    network = models.hyper_resnet(
+    resnet = models.hyper_resnet(
         options.depth,
         options.width,
-        hyper,
+        network == "hyper",
         data.image_shape,
         data.classes,
         embedding_dim=options.embedding_dim,
@@ -134,16 +115,24 @@ def make_model(options: argparse.Namespace, hyper: bool, data):
         synchronized=options.sync_batch_norm,
     )
     variance = [deviation**2 for deviation in DEVIATION]
-    logits = network(keras.layers.Normalization(mean=MEAN, variance=variance)(images))
+    logits = resnet(keras.layers.Normalization(mean=MEAN, variance=variance)(images))
     logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
-    return keras.Model(images, logits, name=f"{network.name}_classifier")
+    model = keras.Model(images, logits, name=f"{resnet.name}_classifier")
+    model.compile(
+        make_optimizer(network, steps),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=options.jit_compile,
+    )
+    return model
 
 
-def make_optimizer(network: str, scale: float):
-    """Makes the optimizer of the paper, with `scale` times as many steps."""
+def make_optimizer(network: str, steps: int):
+    """Makes the optimizer of the paper, its schedule scaled to the steps."""
     import keras
 
     schedule = SCHEDULES[network]
+    scale = steps / max(schedule)
     # Keras' schedule goes on with a rate at the boundary itself, the paper's ends before it.
     boundaries = [round(step * scale) - 1 for step in schedule][:-1]
     rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, [*schedule.values()])

@@ -66,8 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     results = comparison.compare(options, partial(make_run, options, data))
     in_kernel = {network: weights_of_second_kernel(network == "hyper", data) for network in results}
     comparison.print_table(results, **{"of them in 2nd kernel": in_kernel})
-    drawn = [comparison.draw(options, name, "filters") for name in options.networks]
-    comparison.print_outputs(options, *drawn)
+    plots = comparison.draw(options, "filters", comparison.NETWORKS)
+    comparison.print_outputs(options, plots)
 
 
 def make_run(options: argparse.Namespace, data, network: str, seed: int, output: Path):
@@ -75,8 +75,7 @@ def make_run(options: argparse.Namespace, data, network: str, seed: int, output:
     from common.images import training
 
     return training.Run(
-        partial(make_model, network == "hyper", data),
-        partial(make_optimizer, options.schedule),
+        partial(make_model, options.schedule, data, network),
         data,
         augmentation(options.schedule),
         settings={
@@ -95,24 +94,22 @@ def make_run(options: argparse.Namespace, data, network: str, seed: int, output:
     )
 
 
-def make_model(hyper: bool, data):
-    """Makes the network, from images of 0 to 255 to logits."""
+def make_model(schedule: str, data, network: str):
+    """Makes a classifier, from images of 0 to 255 to logits, and its optimizer."""
     import keras
 
     from keras_hypernets import models
 
     images = keras.Input(data.image_shape, dtype="uint8", name="images")
-    network = models.hyper_cnn(hyper, data.image_shape, data.classes)
-    logits = network(keras.layers.Rescaling(1 / 255)(images))
-    return keras.Model(images, logits, name=f"{network.name}_classifier")
-
-
-def weights_of_second_kernel(hyper: bool, data) -> str:
-    """Returns how many weights the second kernel has, or what generates it."""
-    from keras_hypernets import models
-
-    layer = models.hyper_cnn(hyper, data.image_shape, data.classes).get_layer("conv_2")
-    return f"{layer.count_params() - layer.filters:,}"  # but for the bias
+    cnn = models.hyper_cnn(network == "hyper", data.image_shape, data.classes)
+    logits = cnn(keras.layers.Rescaling(1 / 255)(images))
+    model = keras.Model(images, logits, name=f"{cnn.name}_classifier")
+    model.compile(
+        make_optimizer(schedule),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
 
 
 def make_optimizer(schedule: str):
@@ -134,6 +131,14 @@ def augmentation(schedule: str):
     if schedule == "paper":
         return partial(batching.random_crop, padding=1)
     return batching.random_stretch
+
+
+def weights_of_second_kernel(hyper: bool, data) -> str:
+    """Returns how many weights the second kernel has, or what generates it."""
+    from keras_hypernets import models
+
+    layer = models.hyper_cnn(hyper, data.image_shape, data.classes).get_layer("conv_2")
+    return f"{layer.count_params() - layer.filters:,}"  # but for the bias
 
 
 if __name__ == "__main__":

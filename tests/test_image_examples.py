@@ -254,9 +254,9 @@ class TestCifar10:
         make = cifar10.make_optimizer
         rates = [1e30, 1e30]
 
-        def make_optimizer(network, scale):
+        def make_optimizer(network, steps):
             rate = keras.optimizers.schedules.PiecewiseConstantDecay([4], rates)
-            return keras.optimizers.SGD(rate) if network == "hyper" else make(network, scale)
+            return keras.optimizers.SGD(rate) if network == "hyper" else make(network, steps)
 
         monkeypatch.setattr(cifar10, "make_optimizer", make_optimizer)
         with pytest.raises(ValueError, match="^hyper-0: .* is nan at step 2. .* Nothing was saved"):
@@ -288,12 +288,14 @@ class TestCifar10:
         assert model.output.dtype == "float32"
 
     def test_the_papers_schedule(self):
-        for network, scale, points in (
-            ("hyper", 1, {0: 2e-3, 168_000: 1e-3, 335_999: 1e-3, 504_000: 5e-5, 671_999: 5e-5}),
-            ("plain", 1, {0: 0.1, 27_999: 0.1, 28_000: 0.02, 112_000: 1.6e-4, 139_999: 1.6e-4}),
-            ("plain", 0.1, {2_799: 0.1, 2_800: 0.02, 11_200: 1.6e-4}),
+        hyper = {0: 2e-3, 168_000: 1e-3, 335_999: 1e-3, 504_000: 5e-5, 671_999: 5e-5}
+        plain = {0: 0.1, 27_999: 0.1, 28_000: 0.02, 112_000: 1.6e-4, 139_999: 1.6e-4}
+        for network, steps, points in (
+            ("hyper", 672_000, hyper),
+            ("plain", 140_000, plain),
+            ("plain", 14_000, {2_799: 0.1, 2_800: 0.02, 11_200: 1.6e-4}),
         ):
-            optimizer = cifar10.make_optimizer(network, scale)
+            optimizer = cifar10.make_optimizer(network, steps)
             for step, rate in points.items():
                 optimizer.iterations.assign(step)
                 assert float(optimizer.learning_rate) == pytest.approx(rate), (network, step)
@@ -302,7 +304,7 @@ class TestCifar10:
 
     def test_the_papers_model(self):
         options = cifar10.parse([])
-        model = cifar10.make_model(options, True, small_images(shape=(32, 32, 3)))
+        model = cifar10.make_model(options, small_images(shape=(32, 32, 3)), "hyper", 672_000)
         network = next(x for x in model.layers if isinstance(x, keras.Model))
         assert network.name == "hyper_resnet_40_2"
         regularizer = network.get_layer("stem").kernel_regularizer
@@ -337,7 +339,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 datasets.load_images = lambda name: small_images()
-cifar10.make_optimizer = lambda network, scale: keras.optimizers.SGD(0.05)
+cifar10.make_optimizer = lambda network, steps: keras.optimizers.SGD(0.05)
 output, options = sys.argv[2], ("--networks", "plain")
 train_cifar10(output + "/one", *options)
 both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

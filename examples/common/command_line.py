@@ -22,6 +22,11 @@ class ArgumentParser(argparse.ArgumentParser):
             text += f" (default: {str(shown).replace('%', '%%')})"
         self.add_argument(name, type=kind, default=default, help=text, **settings)
 
+    def switch(self, name: str, default: object, text: str) -> None:
+        """Adds an option that is on with its name, off with `--no-` before it."""
+        action = argparse.BooleanOptionalAction
+        self.add_argument(name, action=action, default=default, help=text)
+
 
 def checked(kind: Callable, rule: str, accepts: Callable[..., bool]) -> Callable:
     """Returns a `type` for argparse: text to `kind`, or an error that says the `rule`."""

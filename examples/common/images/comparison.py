@@ -2,7 +2,7 @@
 
 import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.command_line import ArgumentParser, positive_integer, seed, tensorboard_option
@@ -123,30 +123,32 @@ def print_table(results: dict[str, list[dict]], **columns: dict[str, str]) -> No
     print()
 
 
-def draw(options: argparse.Namespace, network: str, what: str) -> str:
-    """Draws the trained network of the first seed and returns the name of the file.
+def draw(options: argparse.Namespace, what: str, networks: Sequence[str]) -> list[Path]:
+    """Draws the trained networks of the first seed and returns the files.
 
     Args:
         options: those of `add_options`.
-        network: one of `NETWORKS`.
         what: `"filters"` or `"embedding_similarity"`, for the function of `keras_hypernets.plots`.
+        networks: which to draw, if they were trained.
     """
     from common import outputs
     from common.images import training
     from keras_hypernets import plots
 
-    output, name = Path(options.output), f"{network}_{what}.png"
-    model = training.load(output / f"{network}-{options.seeds[0]}" / "best.keras")
-    with outputs.replacing(output / name) as unfinished:
-        getattr(plots, f"plot_{what}")(model).savefig(unfinished)
-    return name
+    output, paths = Path(options.output), []
+    for network in [name for name in options.networks if name in networks]:
+        model = training.load(output / f"{network}-{options.seeds[0]}" / "best.keras")
+        paths.append(output / f"{network}_{what}.png")
+        with outputs.replacing(paths[-1]) as unfinished:
+            getattr(plots, f"plot_{what}")(model).savefig(unfinished)
+    return paths
 
 
-def print_outputs(options: argparse.Namespace, *plots: str) -> None:
+def print_outputs(options: argparse.Namespace, plots: Sequence[Path]) -> None:
     """Prints where the results are."""
     output = Path(options.output)
     print(f"results     {output / 'results.json'}")
-    for plot in ("curves.png", *plots):
-        print(f"plot        {output / plot}")
+    for plot in (output / "curves.png", *plots):
+        print(f"plot        {plot}")
     for network in options.networks:
         print(f"SavedModel  {output / f'{network}-{options.seeds[0]}' / 'saved_model'}")

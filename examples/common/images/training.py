@@ -28,8 +28,8 @@ class Run:
     far is kept. The test images are read by that model, when training is over.
 
     Args:
-        make_model: makes the network, from images as the data set has them to logits.
-        make_optimizer: makes its optimizer.
+        make_model: makes the network, from images as the data set has them to logits, compiled
+            with the metric `accuracy`.
         data: the images.
         augment: what is done to a batch of images in training.
         settings: what describes the run; it must be the same when the run is resumed.
@@ -40,13 +40,11 @@ class Run:
         patience: epochs without a better validation after which training ends; 0: never.
         resume: whether to continue the run in `output`, if there is one.
         tensorboard: folder in which TensorBoard finds the run, by the name of `output`, or `None`.
-        jit_compile: whether to compile with XLA. Default: as Keras decides.
     """
 
     def __init__(
         self,
         make_model: Callable[[], keras.Model],
-        make_optimizer: Callable[[], keras.optimizers.Optimizer],
         data: ImageData,
         augment: batching.Augmentation,
         settings: dict,
@@ -58,7 +56,6 @@ class Run:
         patience: int = 0,
         resume: bool = False,
         tensorboard: str | None = None,
-        jit_compile: bool | str = "auto",
     ):
         self.data = data
         self.output = Path(output)
@@ -84,12 +81,6 @@ class Run:
         keras.utils.set_random_seed(seed)
         with distribution().scope():
             self.model = make_model()
-            self.model.compile(
-                make_optimizer(),
-                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                metrics=["accuracy"],
-                jit_compile=jit_compile,
-            )
         # Without the optimizer, which is of no use to whoever loads the file.
         portable = keras.Model(self.model.input, self.model.output, name=self.model.name)
         self.best = training.BestModel(portable, self.output / "best.keras", "val_error")
