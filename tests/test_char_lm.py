@@ -14,8 +14,8 @@ import tensorflow as tf
 import char_lm
 from common import command_line
 from common.texts import batching, datasets, evaluation
-from common.texts.options import CELL_OPTIONS
 from common.texts.training import CarriedStates
+from keras_hypernets.models.char_lm.char_language_model import RECURRENT_LAYERS
 
 SCRIPT = char_lm.__file__
 TINY = """--units 6 --hyper-units 4 --embedding-dim 2 --sequence-length 10 --batch-size 4 --seed 7
@@ -69,7 +69,7 @@ class TestTrain:
         assert bits["validation"] < history[0]["bits_per_character"] < np.log2(11) + 0.5
         assert results["parameters"] == run.model.count_params()
         settings = results["settings"]
-        assert settings["hyper_units"] == 4 and settings["recurrent_dropout"] == 0.0
+        assert settings["hyper_units"] == 4 and settings["embedding_dim"] == 2
         assert settings["sha256"] == datasets.load_text(text).sha256
         assert {"python", "keras", "tensorflow", "numpy"} < set(results["versions"])
         assert len(results["sample"]) == 40 + 20
@@ -100,8 +100,8 @@ class TestTrain:
         for name in (b"spread/recurrent_0/d_h", b"weight_changes/recurrent_0"):
             assert name in first and name in second
 
-    @pytest.mark.parametrize("cell", CELL_OPTIONS)
-    def test_every_cell_has_the_options_listed_for_it(self, cell, text, tmp_path):
+    @pytest.mark.parametrize("cell", RECURRENT_LAYERS)
+    def test_every_cell_without_options(self, cell, text, tmp_path):
         arguments = ["train", "--data", text, "--cell", cell, "--layers", "2", "--units", "5"]
         arguments += ["--sequence-length", "30", "--output", str(tmp_path), "--no-jit-compile"]
         run = char_lm.make_run(char_lm.parse([*arguments, "--epochs", "3"]))
@@ -109,8 +109,7 @@ class TestTrain:
         config = run.model.get_layer("recurrent_1").get_config()
         config = config["cell"]["config"] if "cell" in config else config
         assert run.options.cell_options.items() <= config.items()
-        missing = set(CELL_OPTIONS["hyper_lstm"]) - set(run.options.cell_options)
-        assert cell in ("lstm", "hyper_simple_rnn") or not missing & set(config)
+        assert config.get("hyper_units") == (32 if run.generates_weights else None)
 
     def test_other_arguments_of_the_layer(self, text, tmp_path):
         arguments = ["--cell-option", "weight_generation=full"]
@@ -342,10 +341,10 @@ class TestBadInput:
             (["--layers", "1.5"], "--layers: must be a positive integer. Received: 1.5"),
             (["--dropout", "1"], "--dropout: must be a number in [0, 1). Received: 1"),
             (["--recurrent-dropout", "-0.1"], "--recurrent-dropout: must be a number in [0, 1)"),
-            (["--cell", "gru"], "invalid choice: 'gru'"),
+            (["--cell", "gru"], "`cell` must be one of 'hyper_lstm', "),
             (["--batching", "x"], "invalid choice: 'x'"),
-            (["--cell", "lstm"], "--hyper-units is no option of --cell lstm"),
-            (["--cell", "hyper_simple_rnn", "--recurrent-dropout", "0.1"], "is no option"),
+            (["--cell", "lstm"], "passed to LSTM: {'hyper_units': 4, 'embedding_dim': 2}"),
+            (["--cell", "hyper_simple_rnn", "--recurrent-dropout", "0.1"], "dropout` must be 0"),
             (["--cell-option", "forget_bias"], "must be NAME=VALUE. Received: forget_bias"),
             (["--cell-option", "forget_bais=1"], "forget_bais"),
             (["--cell-option", "layer_norm_epsilon=-1"], "`layer_norm_epsilon` must be"),

@@ -16,15 +16,9 @@ from common.command_line import (
     tensorboard_option,
 )
 
-# The options that each cell has, and their values unless the command line says otherwise.
-HYPER = {"hyper_units": 32, "embedding_dim": 8}
-CELL_OPTIONS = {
-    "hyper_lstm": {**HYPER, "layer_norm": True, "recurrent_dropout": 0.0},
-    "hyper_gru": {**HYPER, "layer_norm": True, "recurrent_dropout": 0.0},
-    "hyper_simple_rnn": {**HYPER, "layer_norm": False},
-    "layer_norm_lstm": {"layer_norm": True, "recurrent_dropout": 0.0},
-    "lstm": {},
-}
+# What the layer decides unless the command line does, but for these values of a hyper cell.
+CELL_OPTIONS = ("hyper_units", "embedding_dim", "layer_norm", "recurrent_dropout")
+HYPER_CELL = {"hyper_units": 32, "embedding_dim": 8}
 CHECKPOINT = "runs/char_lm/best.keras"
 
 
@@ -103,25 +97,27 @@ def _add_data_options(parser):
 
 
 def _add_model_options(parser):
-    parser.option("--cell", str, "hyper_lstm", "recurrent cell", choices=tuple(CELL_OPTIONS))
+    parser.option(
+        "--cell", str, "hyper_lstm", "lstm, layer_norm_lstm, ...: any of models.char_language_model"
+    )
     parser.option("--units", positive_integer, 160, "units of each recurrent layer")
     parser.option("--layers", positive_integer, 1, "recurrent layers")
     parser.option("--dropout", rate, 0.0, "rate on the input of each layer and the last output")
     parser.option("--token-embedding-size", positive_integer, None, "default: one-hot characters")
     group = parser.add_argument_group("options that not every cell has")
-    for name, kind, text in (
-        ("hyper_units", positive_integer, "units of the small cell"),
-        ("embedding_dim", positive_integer, "size of each embedding z"),
-        ("recurrent_dropout", rate, "rate on the candidate, without memory loss"),
-    ):
-        defaults = {cell: have[name] for cell, have in CELL_OPTIONS.items() if name in have}
-        default = next(iter(defaults.values()))
-        text += f" ({', '.join(defaults)}; default: {default})"
-        group.add_argument("--" + name.replace("_", "-"), type=kind, help=text)
+    group.add_argument(
+        "--hyper-units", type=positive_integer, help="units of the hyper cell (default: 32)"
+    )
+    group.add_argument(
+        "--embedding-dim", type=positive_integer, help="size of each embedding z (default: 8)"
+    )
+    group.add_argument(
+        "--recurrent-dropout", type=rate, help="rate of the layer's recurrent dropout (default: 0)"
+    )
     group.add_argument(
         "--layer-norm",
         action=argparse.BooleanOptionalAction,
-        help="layer normalisation (all cells but lstm; default: yes, no for hyper_simple_rnn)",
+        help="layer normalisation (default: as the layer has it)",
     )
     group.add_argument(
         "--cell-option",
@@ -162,26 +158,22 @@ def _add_training_options(parser):
         "epochs without a better validation before the rate decays; 0: it decays after each epoch",
     )
     parser.option("--clip-norm", positive, 1.0, "largest norm of all gradients together")
-    parser.add_argument(
+    parser.switch(
         "--jit-compile",
-        action=argparse.BooleanOptionalAction,
-        help="compile training with XLA (default: as Keras decides; on a CPU it does not, and the "
+        None,
+        "compile training with XLA (default: as Keras decides; on a CPU it does not, and the "
         "layers compile their own loop)",
     )
 
 
 def _fill_in_cell_options(parser, options):
     """Moves the options that not every cell has to the dictionary `options.cell_options`."""
-    available = dict(CELL_OPTIONS[options.cell])
-    for name in CELL_OPTIONS["hyper_lstm"]:
-        value = vars(options).pop(name)
-        if value is not None and name not in available:
-            flag = "--" + name.replace("_", "-")
-            parser.error(f"{flag} is no option of --cell {options.cell}")
-        if value is not None:
-            available[name] = value
-    more = dict(vars(options).pop("cell_option"))
+    found = vars(options)
+    given = {name: found.pop(name) for name in CELL_OPTIONS}
+    more = dict(found.pop("cell_option"))
     for name in more:
-        if name in vars(options) or name in CELL_OPTIONS["hyper_lstm"] or name == "stateful":
+        if name in found or name in given or name == "stateful":
             parser.error(f"--cell-option {name}: other options decide that")
-    options.cell_options = {**available, **more}
+    defaults = HYPER_CELL if options.cell.startswith("hyper_") else {}
+    given = {name: value for name, value in given.items() if value is not None}
+    options.cell_options = {**defaults, **given, **more}
