@@ -243,7 +243,7 @@ class TestDamagedFiles:
         content[len(content) // 2] ^= 1
         for damaged in (bytes(content), bytes(content[: len(content) // 2]), b""):
             record.write_bytes(damaged)
-            with pytest.raises(datasets.DataError, match="'tiny_shakespeare' needs .* Received: "):
+            with pytest.raises(ValueError, match="'tiny_shakespeare' needs .* Received: "):
                 datasets.load_text("tiny_shakespeare")
             assert record.read_bytes() == damaged
 

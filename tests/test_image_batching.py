@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from common.images import batching
-from common.prepared_data import DataError
 
 
 def unchanged(images, rng):
@@ -43,7 +42,7 @@ class TestImageBatches:
         assert not np.array_equal(one.batch(3)[0], one.batch(1)[0])
 
     def test_too_large_batches(self):
-        with pytest.raises(DataError, match="must not exceed the 10 training images.*size 11"):
+        with pytest.raises(ValueError, match="must not exceed the 10 training images.*size 11"):
             batching.ImageBatches(numbered(10), np.arange(10), 11, 0, unchanged)
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from common.images import datasets
-from common.prepared_data import DataError
 
 PREPARED = os.environ.get("TFDS_DATA_DIR", "")
 
@@ -42,7 +41,7 @@ class TestDigits:
 
     def test_without_scikit_learn(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-        with pytest.raises(DataError, match="pip install scikit-learn.*'mnist'"):
+        with pytest.raises(ValueError, match="pip install scikit-learn.*'mnist'"):
             datasets.load_images("digits")
 
 
@@ -81,5 +80,5 @@ class TestTensorflowDatasets:
         assert "--dataset digits needs no download" in last
 
     def test_unknown(self):
-        with pytest.raises(DataError, match="must be one of mnist.*digits. Received: 'svhn'"):
+        with pytest.raises(ValueError, match="must be one of mnist.*digits. Received: 'svhn'"):
             datasets.load_images("svhn")

@@ -7,10 +7,6 @@ import textwrap
 from collections.abc import Iterator
 
 
-class DataError(ValueError):
-    """A problem with the data that the user can solve; the message is one line."""
-
-
 @contextlib.contextmanager
 def prepared_builder(name: str, host: str, alternatives: str) -> Iterator:
     """Gives the tensorflow-datasets builder of a data set, downloaded and prepared.
@@ -21,7 +17,7 @@ def prepared_builder(name: str, host: str, alternatives: str) -> Iterator:
         alternatives: What the user can do instead, for errors, or "".
 
     Raises:
-        DataError: For whatever goes wrong before the context is left.
+        ValueError: For whatever goes wrong before the context is left.
     """
     logger = logging.getLogger("absl")
     level = logger.level
@@ -43,7 +39,7 @@ def prepared_builder(name: str, host: str, alternatives: str) -> Iterator:
         yield builder
     except Exception as error:  # its back ends raise errors of many kinds, none with a common base
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
-        raise DataError(
+        raise ValueError(
             f"{name!r} needs tensorflow-datasets and, unless TFDS_DATA_DIR names a folder where it "
             f"is prepared, a network{alternatives}. Received: {reason}"
         ) from error

@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common.prepared_data import DataError
-
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -25,7 +23,7 @@ class ImageBatches:
             images of the same shape.
 
     Raises:
-        DataError: If there are fewer images than `batch_size`.
+        ValueError: If there are fewer images than `batch_size`.
     """
 
     def __init__(
@@ -37,7 +35,7 @@ class ImageBatches:
         augment: Augmentation,
     ):
         if len(images) < batch_size:
-            raise DataError(
+            raise ValueError(
                 f"`--batch-size` must not exceed the {len(images)} training images. "
                 f"Received: --batch-size {batch_size}"
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.prepared_data import DataError, prepared_builder
+from common.prepared_data import prepared_builder
 
 # Of the training images, the last so many are for validation.
 VALIDATION = 5_000
@@ -72,7 +72,7 @@ def load_images(name: str) -> ImageData:
         The images.
 
     Raises:
-        DataError: If `name` is unknown or the data cannot be had.
+        ValueError: If `name` is unknown or the data cannot be had.
     """
     if name == "digits":
         train, validation, test = _digits()
@@ -90,7 +90,7 @@ def load_images(name: str) -> ImageData:
             return _prepared(name, "test")[:2]
     else:
         known = ", ".join([*HOSTS, "digits"])
-        raise DataError(f"`--dataset` must be one of {known}. Received: {name!r}")
+        raise ValueError(f"`--dataset` must be one of {known}. Received: {name!r}")
     digest = hashlib.sha256()
     for array in (*train, *validation):
         digest.update(np.ascontiguousarray(array))
@@ -111,7 +111,7 @@ def _digits() -> list[tuple[np.ndarray, np.ndarray]]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise DataError(
+        raise ValueError(
             "`--dataset` 'digits' needs scikit-learn (pip install scikit-learn); 'mnist' and "
             f"'fashion_mnist' need tensorflow-datasets instead. Received: {error}"
         ) from error

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from common.prepared_data import DataError
+from keras_hypernets.validation import integer, positive_integer
 
 
 class _Batches:
@@ -17,14 +17,12 @@ class _Batches:
     carries_state: bool
 
     def __init__(self, ids: np.ndarray, batch_size: int, sequence_length: int):
-        _check_integer("batch_size", batch_size, 1)
-        _check_integer("sequence_length", sequence_length, 1)
         self.ids = np.asarray(ids, np.int32)
-        self.batch_size = batch_size
-        self.sequence_length = sequence_length
+        self.batch_size = positive_integer("batch_size", batch_size)
+        self.sequence_length = positive_integer("sequence_length", sequence_length)
         self.steps_per_pass = (len(self.ids) - 1) // (batch_size * sequence_length)
         if self.steps_per_pass < 1:
-            raise DataError(
+            raise ValueError(
                 "`batch_size` * `sequence_length` must be less than the length of the text. "
                 f"Received: batch_size={batch_size}, sequence_length={sequence_length}, "
                 f"a text of {len(self.ids)} characters"
@@ -54,7 +52,7 @@ class Streams(_Batches):
         sequence_length: Characters per row of a batch.
 
     Raises:
-        DataError: If the text does not fill one batch, or a size is not a positive integer.
+        ValueError: If the text does not fill one batch, or a size is not a positive integer.
     """
 
     carries_state = True
@@ -83,16 +81,15 @@ class Windows(_Batches):
         seed: Seed of the draws, 0 or more.
 
     Raises:
-        DataError: If the text does not fill one batch, a size is not a positive integer or the seed
-            is not an integer of 0 or more.
+        ValueError: If the text does not fill one batch, a size is not a positive integer or the
+            seed is not an integer of 0 or more.
     """
 
     carries_state = False
 
     def __init__(self, ids: np.ndarray, batch_size: int, sequence_length: int, seed: int):
         super().__init__(ids, batch_size, sequence_length)
-        _check_integer("seed", seed, 0)
-        self.seed = seed
+        self.seed = integer("seed", seed, "an integer of at least 0", lambda seed: seed >= 0)
         self._drawn = (-1, np.empty(0, int))
 
     def starts_pass(self, step: int) -> bool:
@@ -124,22 +121,15 @@ def evaluation_chunks(
         Iterator over inputs and targets, int32 `(1, time)` each.
 
     Raises:
-        DataError: If the text has fewer than 2 characters, or `chunk_length` is not a positive
+        ValueError: If the text has fewer than 2 characters, or `chunk_length` is not a positive
             integer.
     """
-    _check_integer("chunk_length", chunk_length, 1)
+    chunk_length = positive_integer("chunk_length", chunk_length)
     ids = np.asarray(ids, np.int32)
     if len(ids) < 2:
-        raise DataError(
+        raise ValueError(
             f"`ids` must have at least 2 characters to evaluate. Received: {len(ids)} characters"
         )
     inputs, targets = ids[np.newaxis, :-1], ids[np.newaxis, 1:]
     chunks = (slice(start, start + chunk_length) for start in range(0, len(ids) - 1, chunk_length))
     return ((inputs[:, chunk], targets[:, chunk]) for chunk in chunks)
-
-
-def _check_integer(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise DataError(
-            f"`{name}` must be an integer of at least {least}. Received: {name}={value!r}"
-        )

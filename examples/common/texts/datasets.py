@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from common.prepared_data import DataError, prepared_builder
+from common.prepared_data import prepared_builder
 
 # Single-file modules that Python 3.11, 3.12 and 3.13 all have on every platform; no tables of data.
 STDLIB_TRAIN = """
@@ -81,11 +81,11 @@ def load_text(source: str, validation_share: float = 0.05) -> TextData:
         The text.
 
     Raises:
-        DataError: If `source` is unknown, incomplete, unreadable, not UTF-8, empty or too short,
+        ValueError: If `source` is unknown, incomplete, unreadable, not UTF-8, empty or too short,
             or `validation_share` is not between 0 and 0.5.
     """
     if not 0 < validation_share < 0.5:
-        raise DataError(
+        raise ValueError(
             "`validation_share` must be greater than 0 and less than 0.5. "
             f"Received: validation_share={validation_share!r}"
         )
@@ -102,12 +102,12 @@ def load_text(source: str, validation_share: float = 0.05) -> TextData:
             files = _files(source) if os.path.isdir(source) else [source]
             parts = _split("".join(map(_read, files)), source, validation_share)
     else:
-        raise DataError(
+        raise ValueError(
             "`--data` must be 'python-stdlib', 'tiny_shakespeare' or the path of an existing text "
             f"file or folder. Received: {source!r}"
         )
     if min(map(len, parts)) < 2:
-        raise DataError(
+        raise ValueError(
             "`--data` must have at least 2 characters to train, to validate and to test. "
             f"Received: {', '.join(str(len(part)) for part in parts)} in {source!r}"
         )
@@ -146,7 +146,7 @@ def _split(text: str, source: str, share: float) -> list[str]:
         raise _empty(source)
     size = int(len(text) * share)
     if size < 2:
-        raise DataError(
+        raise ValueError(
             "`validation_share` must leave at least 2 characters for validation. "
             f"Received: validation_share={share!r} of {len(text)} characters in {source!r}"
         )
@@ -154,19 +154,19 @@ def _split(text: str, source: str, share: float) -> list[str]:
     return [text[: end - size], text[end - size : end], text[end:]]
 
 
-def _empty(path: str) -> DataError:
-    return DataError(f"`--data` must hold text. Received: no characters in {path!r}")
+def _empty(path: str) -> ValueError:
+    return ValueError(f"`--data` must hold text. Received: no characters in {path!r}")
 
 
-def _unreadable(path: str, error: OSError) -> DataError:
-    return DataError(f"`--data` must be readable. Received: {path!r} ({error.strerror})")
+def _unreadable(path: str, error: OSError) -> ValueError:
+    return ValueError(f"`--data` must be readable. Received: {path!r} ({error.strerror})")
 
 
 def _paths(folder: str, names: Sequence[str]) -> list[str]:
     paths = [os.path.join(folder, name) for name in names]
     missing = [name for name, path in zip(names, paths, strict=True) if not os.path.isfile(path)]
     if missing:
-        raise DataError(
+        raise ValueError(
             f"`--data` must have all of its {len(names)} files. "
             f"Received: {folder!r} without {', '.join(missing)}"
         )
@@ -193,7 +193,7 @@ def _read(path: str) -> str:
     except OSError as error:
         raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
-        raise DataError(
+        raise ValueError(
             "`--data` must be UTF-8 text. Received: "
             f"{path!r} with byte 0x{error.object[error.start]:02x} at offset {error.start}"
         ) from error
