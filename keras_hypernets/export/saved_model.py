@@ -74,8 +74,8 @@ def export_saved_model(
     Args:
         model: a built Keras model.
         path: folder to write.
-        class_names: names of the classes, for a model from images with pixel values of 0 to 255 to
-            a score for each class. Default `None`: not a classifier.
+        class_names: names of the classes of a model that maps images, with pixel values of 0 to
+            255, to a score for each class. Default `None`: not a classifier.
         from_logits: whether these scores are logits, not probabilities. Default `True`.
         version: positive integer, to write the folder `path/version`, as servers expect it, or
             `"next"` for one more than the highest that exists. Default `None`: `path` itself.

@@ -10,7 +10,7 @@ from keras_hypernets.models.sequences import sampling, stepping
 
 
 def signatures_of_language_model(model: keras.Model, max_length: int) -> dict[str, Signature]:
-    """Returns signatures that read text or ids, and that write text at once or by character."""
+    """Returns signatures to read text or ids, and to write text at once or step by step."""
     import tensorflow as tf
 
     sizes = stepping.state_sizes(model)

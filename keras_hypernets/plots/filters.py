@@ -99,7 +99,7 @@ def plot_filters(model_or_kernel: Any, channels: int = 16) -> "Figure":
 
 
 def _columns(count: int) -> int:
-    """Returns the number of columns, near a square's, with the fullest last row."""
+    """Returns a number of columns for a nearly square grid with the fullest last row."""
     root = math.sqrt(count)
     return min(range(round(root), math.ceil(1.5 * root) + 1), key=lambda n: -count % n / n)
 

@@ -68,8 +68,8 @@ def plot_weight_changes(model: keras.Model, text: str, layer: int = 0, width: in
 
     Args:
         model: a model made by `char_language_model`, whose cell in this layer generates weights.
-        text: 2 to 5,000 characters of the model's vocabulary, read from zero states: written by
-            people, or by `generate`.
+        text: 2 to 5,000 characters of the model's vocabulary, read from zero states; written by
+            people or by `generate`.
         layer: index of the recurrent layer. Default 0.
         width: positive integer, number of characters in a line. Default 64.
 
