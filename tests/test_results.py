@@ -136,6 +136,7 @@ def processes(monkeypatch):
 
     class Process:
         def __init__(self, command, stdin, stdout, stderr):
+            assert Path(command[1]).samefile(results.__file__)
             self.options = results.parse(command[2:])
             assert self.options.workers == 0 and self.options.end_with_stdin
             assert stdin == subprocess.PIPE  # it sees the end of this process
