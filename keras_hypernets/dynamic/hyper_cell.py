@@ -269,7 +269,8 @@ class HyperCell(GatedCell):
             z_h, each `(gates, batch, embedding_dim)`, and b.
         """
         bias = ops.pad(weights["embedding_bias"], [[0, self.gates * self.embedding_dim]])  # not z_b
-        z = ops.matmul(hyper_h, weights["embedding_kernel"]) + bias
+        z = ops.matmul(hyper_h, weights["embedding_kernel"])
+        z = z + ops.cast(bias, z.dtype)  # on PyTorch products of float64 are float32
         z = ops.transpose(ops.reshape(z, (-1, 3 * self.gates, self.embedding_dim)), (1, 0, 2))
         if self.weight_generation == "scaling":
             return ops.split(ops.matmul(z, weights["scale_kernel"]), 3)
