@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
-from keras_hypernets.dynamic.recorder import Recorder
+from keras_hypernets.dynamic.recorder import recorded_state
 from keras_hypernets.validation import keras_object, one_of, positive_integer, rate
 
 INITIAL_SCALE = 0.1  # d(z) of every unit at the start (Cooijmans et al., arXiv 1603.09025)
@@ -323,20 +323,8 @@ class HyperCell(GatedCell):
         if not self.built:
             self.build((sequences.shape[0], sequences.shape[2]))
 
-        at = self.state_names.index("hyper_h")
-        recorder = Recorder(self, lambda output, states: states[at], self.hyper_units)
-        rnn = keras.layers.RNN(
-            recorder,
-            return_sequences=True,
-            zero_output_for_mask=True,  # otherwise JAX takes the first state for the first output
-            dtype=recorder.dtype_policy,
-        )
-        hyper_h = rnn(sequences, initial_state=initial_state, mask=mask, training=False)
+        hyper_h = recorded_state(self, "hyper_h", sequences, initial_state, mask)
         batch, time, _ = ops.shape(hyper_h)
-        if mask is not None:
-            before = ops.zeros((batch, self.hyper_units), hyper_h.dtype)
-            before = before if initial_state is None else ops.cast(initial_state[at], before.dtype)
-            hyper_h = _repeated(hyper_h, before, mask)
         weights = {name: self.to_compute_dtype(w) for name, w in self.tail_weights.items()}
         rows = self.to_compute_dtype(ops.reshape(hyper_h, (-1, self.hyper_units)))
         names = ("d_x", "d_h", "b") if self.weight_generation == "scaling" else ("z_x", "z_h", "b")
@@ -393,14 +381,3 @@ class HyperCell(GatedCell):
             **self._weight_options_config("hyper_kernel", "hyper_recurrent", "hyper_bias"),
             "hyper_recurrent_dropout": self.hyper_recurrent_dropout,
         }
-
-
-def _repeated(values, before, mask):
-    """Replaces every masked `(batch, time, size)` value with the last unmasked one."""
-    time = ops.shape(values)[1]
-    steps = ops.arange(time, dtype="int32")
-    counting = ops.argsort(ops.where(mask, steps, time + steps), axis=1)  # unmasked steps first
-    values = ops.take_along_axis(values, counting[..., None], axis=1)
-    values = ops.concatenate([before[:, None], values], axis=1)
-    counts = ops.cumsum(ops.cast(mask, "int32"), axis=1)
-    return ops.take_along_axis(values, counts[..., None], axis=1)

@@ -1,6 +1,7 @@
 """Recorder: observes a recurrent cell at every step."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -71,3 +72,38 @@ def carried_states(cell: GatedCell, states: list) -> list:
         ops.cast(state, "float32" if name in wide else cell.compute_dtype)
         for name, state in zip(cell.state_names, states, strict=True)
     ]
+
+
+def recorded_state(
+    cell: GatedCell, name: str, sequences: Any, initial_state: list | None, mask: Any
+) -> Any:
+    """Returns one state of a cell after every step, `(batch, time, size)`, without dropout.
+
+    A masked step repeats the state of the previous one, or the initial state.
+    """
+    at = cell.state_names.index(name)
+    size = cell.state_size[at]
+    recorder = Recorder(cell, lambda output, states: states[at], size)
+    rnn = keras.layers.RNN(
+        recorder,
+        return_sequences=True,
+        zero_output_for_mask=True,  # otherwise JAX takes the first state for the first output
+        dtype=recorder.dtype_policy,
+    )
+    values = rnn(sequences, initial_state=initial_state, mask=mask, training=False)
+    if mask is None:
+        return values
+    before = ops.zeros((ops.shape(values)[0], size), values.dtype)
+    before = before if initial_state is None else ops.cast(initial_state[at], before.dtype)
+    return _repeated(values, before, mask)
+
+
+def _repeated(values, before, mask):
+    """Replaces every masked `(batch, time, size)` value with the last unmasked one."""
+    time = ops.shape(values)[1]
+    steps = ops.arange(time, dtype="int32")
+    counting = ops.argsort(ops.where(mask, steps, time + steps), axis=1)  # unmasked steps first
+    values = ops.take_along_axis(values, counting[..., None], axis=1)
+    values = ops.concatenate([before[:, None], values], axis=1)
+    counts = ops.cumsum(ops.cast(mask, "int32"), axis=1)
+    return ops.take_along_axis(values, counts[..., None], axis=1)
