@@ -45,6 +45,8 @@ def parse(arguments):
     options = parser.parse_args(arguments)
     if options.process >= options.processes:
         parser.error(f"argument --process: must be below {options.processes}")
+    if not options.output.endswith(".keras"):
+        parser.error(f"argument --output: must end in .keras. Received: {options.output}")
     if options.batch_size % options.processes:
         parser.error(f"argument --batch-size: must be a multiple of {options.processes}")
     return options

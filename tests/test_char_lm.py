@@ -359,7 +359,7 @@ class TestBadInput:
             (["--prompt", ""], "`--prompt` must have at least one character"),
             (["--prompt", "aé\U0001f600"], "unknown '\U0001f600'"),
             (["--learning-rate-decay", "2"], "--learning-rate-decay: must be a number in (0, 1]"),
-            (["--temperature", "-1"], "--temperature: must be a number of at least 0"),
+            (["--temperature", "-1"], "--temperature: must be a number in [0, 1e30]"),
             (["--unknown"], "unrecognized arguments: --unknown"),
         ],
     )

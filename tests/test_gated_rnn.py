@@ -175,6 +175,7 @@ class AsALayer(tf.test.TestCase):
     def test_layers_that_make_their_cell(self):
         for make in dynamic.LAYERS.values():
             layer = make(8, return_sequences=True, dropout=0.1, seed=3)
+            layer.build((None, None, 2))
             self.assertIsInstance(layer.cell, make.cell_class)
             self.assertEqual((layer.dropout, layer.cell.seed), (0.1, 3))
             for name in layer.forwarded:

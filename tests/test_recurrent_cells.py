@@ -203,6 +203,11 @@ class HyperLSTMTest(tf.test.TestCase):
             both = [*cell.main_weights, *cell.hyper_weights]
             self.assertEqual(sorted(map(id, both)), sorted(map(id, cell.weights)))
 
+    def test_there_are_no_weights_to_freeze_before_the_cell_is_built(self):
+        for name in ("main_weights", "hyper_weights"):
+            with self.assertRaisesRegex(ValueError, f"`{name}` need a built cell"):
+                getattr(HyperLSTM(8), name)
+
     def test_the_hypernetwork_trains_alone(self):
         layer = HyperLSTM(8, **SMALL)
         model = keras.Sequential([keras.Input((4, 3)), layer, keras.layers.Dense(1)])

@@ -162,6 +162,18 @@ def test_saved_model_cli(exported, tmp_path):
             same([outputs], [received])
 
 
+def test_no_operation_needs_xla(exported):
+    """TensorFlow Serving has it off by default."""
+    for path, *_ in exported.values():
+        model = saved_model_pb2.SavedModel.FromString((Path(path) / "saved_model.pb").read_bytes())
+        graph = model.meta_graphs[0].graph_def
+        functions = graph.library.function
+        nodes = [*graph.node, *(node for function in functions for node in function.node_def)]
+        assert len(nodes) > 10
+        assert [node.op for node in nodes if node.op.startswith("Xla")] == []
+        assert not any(function.attr["_XlaMustCompile"].b for function in functions)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the library has another name elsewhere")
 def test_the_c_api(exported):
     library = Path(tf.__file__).parent / "libtensorflow_cc.so.2"

@@ -292,12 +292,18 @@ class HyperCell(GatedCell):
     @property
     def main_weights(self):
         """The weights of the main cell: kernels, bias and layer norms."""
+        self._check_built("main_weights")
         return [w for w in self.weights if not w.name.startswith(OF_HYPERNETWORK)]
 
     @property
     def hyper_weights(self):
         """The weights of the hypernetwork: the hyper cell, and the maps from its output."""
+        self._check_built("hyper_weights")
         return [w for w in self.weights if w.name.startswith(OF_HYPERNETWORK)]
+
+    def _check_built(self, name):
+        if not self.built:
+            raise ValueError(f"`{name}` need a built cell. Received: cell={self!r}")
 
     def generated_weights(self, sequences, initial_state=None, mask=None):
         """Runs the cell over sequences, without dropout, and returns the weights it generates.

@@ -4,7 +4,7 @@ import argparse
 
 from common.command_line import (
     ArgumentParser,
-    at_least_zero,
+    checked,
     count,
     factor,
     length,
@@ -20,6 +20,8 @@ from common.command_line import (
 CELL_OPTIONS = ("hyper_units", "embedding_dim", "layer_norm", "recurrent_dropout")
 HYPER_CELL = {"hyper_units": 32, "embedding_dim": 8}
 CHECKPOINT = "runs/char_lm/best.keras"
+
+temperature = checked(float, "a number in [0, 1e30]", lambda value: 0 <= value <= 1e30)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -64,7 +66,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     generate.option("--stop", str, None, "text that ends the writing, such as $'\\n\\n'")
     for command in (train, generate):
         command.option("--length", length, 500, "characters to write, at most")
-        command.option("--temperature", at_least_zero, 0.8, "of the sampling; 0: most likely")
+        command.option("--temperature", temperature, 0.8, "of the sampling; 0: most likely")
         command.option("--seed", seed, 0, "the same seed gives the same result")
     export.option(
         "--output", str, "runs/char_lm/saved_model", "folder to write, or SavedModel to replace"

@@ -15,6 +15,7 @@ from keras_hypernets.models.sequences.stepping import chain, initial_states, rec
 from keras_hypernets.models.sequences.traced import traced
 from keras_hypernets.validation import positive_integer
 
+ROOM = 64
 NEVER = -1  # not a character's id
 
 
@@ -80,7 +81,9 @@ def continue_text(
     def write(n, written, writing):
         logits, states = step(writing.last, list(writing.states))
         last = sample(logits, temperature, seed, position + n, top_k, top_p)
-        written = ops.slice_update(written, (0, n), last[:, None])
+        # Not `slice_update`, an operation of XLA's, which not every server has.
+        places = ops.stack([rows, ops.full_like(rows, n)], axis=1)
+        written = ops.scatter_update(written, places, last)
         ending = _compared(writing.ending, last, stop)
         return n + 1, written, Writing(last, tuple(states), ending)
 
@@ -88,6 +91,7 @@ def continue_text(
         return (n < length) & ~ops.all(writing.ending[2]) if writing.ending else n < length
 
     batch = ops.shape(writing.last)[0]
+    rows = ops.arange(batch, dtype="int32")
     written = ops.zeros((batch, room or length), "int32")
     before = (ops.cast(0, "int32"), written, writing)
     _, written, after = ops.while_loop(goes_on, write, before)
@@ -215,6 +219,7 @@ def stream(
         )
     length = positive_integer("length", length)
     piece = min(positive_integer("piece", piece), length)
+    room = _power_of_two(max(piece, ROOM))
     check_sampling(temperature, seed, top_k, top_p)
     if stop == "":
         raise ValueError("`stop` must have at least one character, or be None. Received: stop=''")
@@ -241,7 +246,7 @@ def stream(
                 value if value is None else ops.convert_to_tensor(value)
                 for value in (np.int32(position), np.int32(size), *sampling)
             ]
-            written, counts, writing = go_on(writing, stops, *numbers, _power_of_two(piece))
+            written, counts, writing = go_on(writing, stops, *numbers, room)
             rows = zip(ops.convert_to_numpy(written), ops.convert_to_numpy(counts), strict=True)
             texts = [embedding.decode(row[:count]) for row, count in rows]
             yield texts[0] if isinstance(prompt, str) else texts
