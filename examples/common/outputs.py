@@ -82,7 +82,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _finite(value: object) -> object:
-    """Puts None for what is no number in JSON, NaN and infinity."""
+    """Replaces NaN and infinity, which JSON lacks, with None."""
     if isinstance(value, dict):
         return {name: _finite(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

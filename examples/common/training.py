@@ -201,7 +201,7 @@ class BestModel(keras.callbacks.Callback):
         self.best = math.inf
 
     def on_epoch_end(self, epoch, logs=None):
-        # Weights that are no numbers classify, too: everything as the first class.
+        # NaN weights still classify: everything as the first class.
         if logs[self.metric] < self.best and all(map(math.isfinite, logs.values())):
             self.best = logs[self.metric]
             with replacing(self.path) as unfinished:

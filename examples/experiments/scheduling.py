@@ -22,7 +22,7 @@ def experiments_of(options: argparse.Namespace) -> list[str]:
         return options.experiments
     if Path(options.ptb).is_dir():
         return list(EXPERIMENTS)
-    print(f"Without Penn Treebank: {options.ptb} is no folder (see --ptb)")
+    print(f"Without Penn Treebank: {options.ptb} is not a folder (see --ptb)")
     return [name for name in EXPERIMENTS if name != "ptb"]
 
 

@@ -62,9 +62,10 @@ class CellLayer(GatedRNN):
         activity_regularizer=None,
         **kwargs,
     ):
-        names = (*arguments_of(self.cell_class), "dtype", "trainable")
-        of_cell = {name: kwargs[name] for name in names if name in kwargs}
-        of_layer = {name: kwargs[name] for name in kwargs if name not in names[:-2]}
+        taken = arguments_of(self.cell_class)
+        both = ("dtype", "trainable")
+        of_cell = {name: kwargs[name] for name in kwargs if name in taken or name in both}
+        of_layer = {name: kwargs[name] for name in kwargs if name not in taken}
         super().__init__(
             self.cell_class(*arguments, name="cell", **of_cell),
             return_sequences=return_sequences,

@@ -129,7 +129,7 @@ def draw_weight_changes(
         axes.spines[:].set_visible(False)
     shape = {"shrink": 3 / size[0], "aspect": 20, "pad": 0.1 / size[1]}
     bar = figure.colorbar(image, ax=panels, location="bottom", **shape)
-    bar.set_label("change of $W_h$, Frobenius norm / the gate's largest (in brackets)")
+    bar.set_label("change of $W_h$, Frobenius norm\nrelative to the gate's largest (in brackets)")
     return figure
 
 
