@@ -12,6 +12,7 @@ from keras_hypernets.dynamic.hyper_simple_rnn import HyperSimpleRNN
 from keras_hypernets.dynamic.hyper_simple_rnn_cell import HyperSimpleRNNCell
 from keras_hypernets.dynamic.layer_norm_lstm import LayerNormLSTM
 from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
+from keras_hypernets.network.hyper_network import HyperNetwork
 from keras_hypernets.static.hyper_conv1d import HyperConv1D
 from keras_hypernets.static.hyper_conv2d import HyperConv2D
 from keras_hypernets.static.hyper_conv3d import HyperConv3D
@@ -33,6 +34,7 @@ __all__ = [
     "HyperGRUCell",
     "HyperLSTM",
     "HyperLSTMCell",
+    "HyperNetwork",
     "HyperSimpleRNN",
     "HyperSimpleRNNCell",
     "KernelBank",

@@ -67,3 +67,16 @@ def stand_in(layer: keras.Layer, variable: keras.Variable):
     if is_like(layer, NORMALIZATIONS):
         value = {"gamma": 1.0, "scale": 1.0, "beta": 0.0}.get(variable.name, value)
     return ops.full(variable.shape, value, variable.dtype)
+
+
+def seed_generators(target: keras.Layer) -> list[keras.random.SeedGenerator]:
+    """Returns the seed generators of all layers in a target."""
+    values = [value for _, layer in layers_within(target) for value in vars(layer).values()]
+    found = [value for value in values if isinstance(value, keras.random.SeedGenerator)]
+    return list({id(seed): seed for seed in found}.values())
+
+
+def without(variables: list[keras.Variable], left_out: list[keras.Variable]) -> list:
+    """Returns `variables` without those in `left_out`, by identity."""
+    ids = {id(variable) for variable in left_out}
+    return [variable for variable in variables if id(variable) not in ids]

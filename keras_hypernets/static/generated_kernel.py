@@ -6,7 +6,7 @@ from keras_hypernets.constructor_arguments import FullSignature
 from keras_hypernets.static.kernel_generator import (
     KernelGenerator,
     check_generator,
-    serialize_generator,
+    serialize_shared,
     with_generator,
 )
 from keras_hypernets.static.tile_embeddings import TileEmbeddings, spread_of_kernel
@@ -193,7 +193,7 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
         return self.activation(outputs if bias is None else outputs + bias)
 
     def get_config(self):
-        generator = serialize_generator(self.generator) if self.shares_generator else None
+        generator = serialize_shared(self.generator) if self.shares_generator else None
         return {
             **super().get_config(),
             "generator": generator,

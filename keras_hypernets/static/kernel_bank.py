@@ -6,7 +6,7 @@ from keras_hypernets.constructor_arguments import FullSignature
 from keras_hypernets.static.kernel_generator import (
     check_generator,
     kernel_shape,
-    serialize_generator,
+    serialize_shared,
     with_generator,
 )
 from keras_hypernets.static.tile_embeddings import TileEmbeddings, spread_of_kernel
@@ -97,7 +97,7 @@ class KernelBank(FullSignature, TileEmbeddings, keras.Layer):
     def get_config(self):
         return {
             **super().get_config(),
-            "generator": serialize_generator(self.generator),
+            "generator": serialize_shared(self.generator),
             "kernel_shapes": self.kernel_shapes,
         }
 

@@ -123,15 +123,19 @@ class KernelGenerator(keras.Layer):
         Raises:
             ValueError: if the kernel of `owner`, a name, does not consist of whole tiles.
         """
-        *tile_window, tile_in, tile_out = self.tile_shape
-        *window, inputs, outputs = kernel_shape
-        if tile_window != window or inputs % tile_in or outputs % tile_out:
+        if not self.has_tiles(kernel_shape):
             raise ValueError(
                 f"The kernel of {owner} must consist of whole tiles: as many axes, the same "
                 "window, and channels that are multiples of the tile's. Received: a kernel "
                 f"{tuple(kernel_shape)} and a generator of tiles {self.tile_shape}"
             )
-        return inputs // tile_in, outputs // tile_out
+        return tuple(n // m for n, m in zip(kernel_shape[-2:], self.tile_shape[-2:], strict=True))
+
+    def has_tiles(self, kernel_shape):
+        """Returns whether a weight of this shape consists of whole tiles."""
+        *tile_window, tile_in, tile_out = self.tile_shape
+        *window, inputs, outputs = kernel_shape if len(kernel_shape) > 1 else (0, 0)
+        return tile_window == window and not (inputs % tile_in or outputs % tile_out)
 
     def embedding_initializer(self, input_tiles, output_tiles):
         """Returns the initializer for the embeddings of a kernel with this many tiles."""
@@ -199,12 +203,12 @@ def check_generator(generator, dtype_policy):
         )
 
 
-def serialize_generator(generator):
-    """Returns a config that several layers in one `.keras` file can share."""
+def serialize_shared(one):
+    """Returns a config of a layer or model that several layers in one `.keras` file can share."""
     # Keras marks an object as shared only from its second serialization on: without the first one
-    # here, the first layer would load a generator of its own.
-    keras.saving.serialize_keras_object(generator)
-    return keras.saving.serialize_keras_object(generator)
+    # here, the first layer would load one of its own.
+    keras.saving.serialize_keras_object(one)
+    return keras.saving.serialize_keras_object(one)
 
 
 def with_generator(config):

@@ -1,0 +1,114 @@
+"""Checks of the condition of a HyperNetwork."""
+
+import keras
+from keras import ops
+
+from keras_hypernets.static.kernel_generator import KernelGenerator
+
+
+def check_condition_shape(hyper: keras.Layer, shape) -> None:
+    """Raises ValueError unless a condition of this shape, or none, fits the options."""
+    learned = hyper.embedding_dim is not None or isinstance(hyper.generator, KernelGenerator)
+    if shape is None:
+        if hyper.per_sample or not (learned or hyper.chunk_size):
+            rule = "with per_sample=True" if hyper.per_sample else "without an `embedding_dim`"
+            raise ValueError(f"`condition` must be given to {hyper.name} {rule}. Received: none")
+        if hyper.generator is None or learned:
+            return
+    if learned:
+        what = "an embedding_dim" if hyper.embedding_dim else "a KernelGenerator"
+        raise ValueError(
+            f"`condition` must be None with {what}, whose embeddings take its place. "
+            f"Received: a condition of shape {shape}"
+        )
+    read_by_us = hyper.generator is None or hyper.chunk_size or hyper.condition_encoding
+    if read_by_us and not _is_matrix(shape):
+        raise ValueError(
+            "`condition` must have the shape (rows, features) unless a `generator` reads it. "
+            f"Received: a condition of shape {shape}"
+        )
+
+
+def _is_matrix(shape):
+    sizes = shape if isinstance(shape, (tuple, list)) else ()
+    return len(sizes) == 2 and isinstance(sizes[-1], int)
+
+
+def check_condition(hyper: keras.Layer, condition, inputs) -> None:
+    """Raises ValueError unless a condition has the size and dtype that the layer was built for.
+
+    Its rows must fit the batch of `inputs`, as far as both are known.
+    """
+    if (condition is not None) != hyper.depends_on_input:
+        rule = "in every call or in none"
+        raise ValueError(
+            f"`condition` must be given to {hyper.name} {rule}. "
+            f"Received: {'none' if condition is None else condition!r}"
+        )
+    batch = {x.shape[0] for x in keras.tree.flatten(inputs) if len(x.shape) > 0} - {None}
+    allowed = batch if hyper.per_sample else batch | {1}
+    for part in keras.tree.flatten(condition):
+        shape = tuple(part.shape)
+        if not shape or (batch and shape[0] is not None and shape[0] not in allowed):
+            rows = "a row for each sample" if hyper.per_sample else "one row, or one per sample"
+            size = ", ".join(map(str, sorted(batch))) or "unknown"
+            raise ValueError(
+                f"`condition` must have {rows}. Received: a condition of shape {shape} for a batch "
+                f"of {size}"
+            )
+    if condition is None or hyper.generator is not None:
+        return
+    features = hyper.condition_features
+    if len(condition.shape) != 2 or condition.shape[-1] != features:
+        raise ValueError(
+            f"`condition` must have the shape (rows, {features}) in {hyper.name}. "
+            f"Received: a condition of shape {tuple(condition.shape)}"
+        )
+    dtype = keras.backend.standardize_dtype(condition.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        raise ValueError(
+            "`condition` must be floating-point numbers: pass an integer through an Embedding "
+            f"layer of your own first, or in a `generator`. Received: a condition of {dtype}"
+        )
+
+
+def check_rows_equal(condition) -> None:
+    """Raises an error if the rows of a condition differ, where the backend can tell.
+
+    TensorFlow can in eager mode and in a graph, unless XLA compiles it; PyTorch in eager mode; JAX
+    outside `jit`.
+    """
+    for part in keras.tree.flatten(condition):
+        if part.shape[0] == 1:
+            continue
+        first = part[:1]
+        same = ops.equal(part, first)
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(part.dtype)):
+            same = ops.logical_or(same, ops.logical_and(ops.isnan(part), ops.isnan(first)))
+        _require(ops.all(same))
+
+
+def _require(same):
+    message = (
+        "`condition` must have equal rows without per_sample=True: the first one serves the whole "
+        "batch. Received: rows that differ"
+    )
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.executing_eagerly():
+            tf.debugging.Assert(same, [message])
+            return
+    elif backend == "jax":
+        import jax
+
+        if isinstance(same, jax.core.Tracer):
+            return
+    elif backend == "torch":
+        import torch
+
+        if same.device.type == "meta" or torch.compiler.is_compiling():
+            return
+    if not bool(same):
+        raise ValueError(message)

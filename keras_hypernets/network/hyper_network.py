@@ -1,0 +1,354 @@
+"""HyperNetwork: generates the weights of any Keras model."""
+
+import contextlib
+import itertools
+
+import keras
+from keras import ops
+
+from keras_hypernets.network.conditions import (
+    check_condition,
+    check_condition_shape,
+    check_rows_equal,
+)
+from keras_hypernets.network.generators import TileWriter, WeightWriter
+from keras_hypernets.network.leaves import owners, seed_generators, stand_in, without
+from keras_hypernets.network.options import check_options
+from keras_hypernets.network.per_sample import weights_per_sample
+from keras_hypernets.network.plans import Generated, make_plans
+from keras_hypernets.network.target_weights import check_target, check_unassigned, choose
+from keras_hypernets.static.kernel_generator import KernelGenerator, serialize_shared
+from keras_hypernets.validation import boolean, keras_object, one_of, positive_integer
+
+
+@keras.saving.register_keras_serializable(package="keras_hypernets")
+class HyperNetwork(keras.Layer):
+    """Generates the weights of a target, any Keras model or layer, from a condition.
+
+        theta = theta_0 + h(condition)
+        outputs = target(inputs; theta)
+
+    The target runs with these weights as it is: nested, subclassed and composite models, masks,
+    batch normalization and dropout need nothing special.
+
+    Args:
+        target: a built `keras.Model` or `keras.Layer`.
+        target_weights: which weights are generated: a regular expression that `re.search` looks
+            for in `variable.path`, a list of them, or a function of a variable that returns whether
+            it is. Default `None`: all trainable weights, or with a `KernelGenerator` all whose
+            shape consists of its tiles. The others stay weights of the target.
+        generator: a layer from the condition to `(rows, features)`, in place of the hidden layers;
+            or a `KernelGenerator`, which generates kernels tile by tile from learned embeddings.
+            Default `None`.
+        hidden_units: units of the generator's dense layers. Default `(100, 100)`.
+        activation: of the generator's dense layers. Default `"relu"`.
+        embedding_dim: size of the learned embedding that takes the place of a condition. Default
+            `None`: there is a condition.
+        per_sample: whether each sample has weights of its own, from its own condition. Default
+            `False`: the first row of the condition serves the whole batch.
+        generation: how a weight is written:
+
+            - `"full"` (default): number by number.
+            - `"low_rank"`: as the product of two factors, `alpha / rank * a b`. Weights whose
+              factors would not be smaller, such as vectors, are written in full.
+            - `"scaling"`: as a scale for each output channel of a base, `theta_0 (1 + h)`. Vectors
+              have a scale for each element.
+        rank: positive integer, the rank of `"low_rank"`. Default `None`.
+        alpha: number above 0. Default `None`: `rank`.
+        chunk_size: how many numbers the generator writes at once, for a smaller generator. It then
+            runs once for each chunk, whose learned embedding it reads beside the condition. Default
+            `None`: all at once.
+        chunk_embedding_dim: size of a chunk's embedding. Default 8.
+        base: what generated weights are added to: `"trainable"` (default), the target's own
+            weights, which are trained too; `"frozen"`, these, but fixed; `None`, nothing: the
+            target's own values are neither counted, saved nor trained. With a base the target
+            starts as it is. Without one, kernels start with the standard deviation, and vectors at
+            the values, that the target's own have.
+        condition_encoding: `"cos_sin"` encodes a condition in [0, 1] as the cosine and sine of
+            pi / 2 times it, so that its magnitude does not matter
+            ([Ortiz et al., 2023](https://arxiv.org/abs/2304.07645)). Default `None`.
+        **kwargs: arguments of `keras.Layer`.
+
+    Call arguments:
+        inputs: the target's inputs.
+        condition: a tensor `(rows, features)`, or what `generator` reads. With `per_sample`, there
+            is a row for each sample. Otherwise there is one row, or one for each sample, all equal,
+            as `fit` needs them. Rows that differ are an error, except on JAX and where XLA
+            compiles the model: there the first row is used.
+        training: whether the target runs in training mode.
+
+    Returns:
+        The target's outputs.
+
+    Raises:
+        ValueError: if an argument is out of range, or the condition does not fit.
+
+    Example:
+
+    >>> target = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> hyper = keras_hypernets.HyperNetwork(target, hidden_units=(16,), per_sample=True)
+    >>> tuple(hyper(keras.ops.ones((3, 8)), keras.ops.ones((3, 2))).shape)
+    (3, 4)
+
+    References:
+        - [Ha et al., 2016](https://arxiv.org/abs/1609.09106)
+        - [Chang et al., 2020](https://arxiv.org/abs/2312.08399): initial values
+    """
+
+    def __init__(
+        self,
+        target,
+        target_weights=None,
+        generator=None,
+        hidden_units=(100, 100),
+        activation="relu",
+        embedding_dim=None,
+        per_sample=False,
+        generation="full",
+        rank=None,
+        alpha=None,
+        chunk_size=None,
+        chunk_embedding_dim=8,
+        base="trainable",
+        condition_encoding=None,
+        **kwargs,
+    ):
+        check_target(target)
+        # The target's precision, so that its state is not rounded on its way through this layer.
+        kwargs.setdefault("dtype", target.variable_dtype)
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.target_weights = target_weights
+        self.generator = generator
+        self.hidden_units = tuple(positive_integer("hidden_units", n) for n in hidden_units)
+        self.activation = keras_object("activation", activation)
+        self.embedding_dim = embedding_dim
+        self.per_sample = boolean("per_sample", per_sample)
+        self.generation = one_of("generation", generation, ("full", "low_rank", "scaling"))
+        self.rank = rank
+        self.alpha = alpha
+        self.chunk_size = chunk_size
+        self.chunk_embedding_dim = positive_integer("chunk_embedding_dim", chunk_embedding_dim)
+        self.base = base if base is None else one_of("base", base, ("trainable", "frozen"))
+        self.condition_encoding = condition_encoding
+        check_options(self)
+        if base is None:
+            # Not tracked: of the target's variables, this layer has only those it does not write.
+            vars(self)["target"] = target
+        else:
+            self.target = target
+        self._choose()
+
+    def _choose(self):
+        """Chooses the weights to generate, and makes the sublayer that writes them."""
+        target, tiles = self.target, isinstance(self.generator, KernelGenerator)
+        if tiles and self.target_weights is None:
+            chosen = choose(target, lambda v: v.trainable and self.generator.has_tiles(v.shape))
+        else:
+            chosen = choose(target, self.target_weights)
+        layer_of = {id(v): layer for layer, variables in owners(target) for v in variables}
+        # In objects of their own, since Keras would track variables in a list.
+        self.generated = [Generated(v, layer_of[id(v)]) for v in chosen]
+        if self.base == "frozen":
+            self._freeze_base()
+        self.kept_weights = []
+        if self.base is None:
+            self.kept_weights = without(target.weights, chosen)
+            self.kept_seeds = seed_generators(target)
+        dtype = "float64" if self.variable_dtype == "float64" else "float32"
+        if tiles:
+            for variable in chosen:
+                self.generator.count_tiles(variable.shape, variable.path)
+            shapes = [tuple(variable.shape) for variable in chosen]
+            self.writer = TileWriter(self.generator, shapes, dtype=dtype, name="writer")
+            return
+        self.writer = WeightWriter(
+            make_plans(self.generated, self.generation, self.rank, self.alpha, self.base),
+            self.base is not None,
+            self.generator,
+            self.hidden_units,
+            self.activation,
+            self.embedding_dim,
+            self.chunk_size,
+            self.chunk_embedding_dim,
+            self.condition_encoding == "cos_sin",
+            dtype=dtype,
+            name="writer",
+        )
+
+    def build(self, inputs_shape, condition_shape=None):
+        check_condition_shape(self, condition_shape)
+        self.depends_on_input = condition_shape is not None
+        if self.depends_on_input and self.generator is None:
+            self.condition_features = condition_shape[-1]
+        self.writer.build(condition_shape)
+
+    def call(self, inputs, condition=None, training=None):
+        check_condition(self, condition, inputs)
+        forms = self._write(condition)
+        self._add_regularization(forms)
+        return self._run(forms, inputs)
+
+    def _write(self, condition):
+        """Returns the forms of the generated weights, with a row or one for each sample."""
+        if condition is not None and not self.per_sample:
+            check_rows_equal(condition)
+            condition = keras.tree.map_structure(lambda rows: rows[:1], condition)
+        bases = [None] * len(self.generated)
+        if self.base is not None:
+            dtype = self.writer.compute_dtype
+            bases = [ops.cast(g.variable.value, dtype) for g in self.generated]
+        return self.writer.write(condition, bases)
+
+    def _run(self, forms, inputs):
+        """Calls the target with the generated weights, and keeps what the call changes of it."""
+        generated = [g.variable for g in self.generated]
+        if self.per_sample:
+            values = [stand_in(g.layer, g.variable) for g in self.generated]
+            context = weights_per_sample(self.target, zip(generated, forms, strict=True))
+        else:
+            values = [form.value()[0] for form in forms]
+            context = contextlib.nullcontext()
+        others = without(self.target.variables, generated)
+        # All variables: what is left out would be read past the scope of JAX' trainer.
+        mapping = [*zip(generated, values, strict=True), *((v, v.value) for v in others)]
+        scope = keras.StatelessScope(mapping, collect_losses=True)
+        before = [scope.get_current_value(v) for v in (*generated, *others)]
+        with scope, context:
+            outputs = self.target(inputs)
+        after = [scope.get_current_value(v) for v in (*generated, *others)]
+        changed = [new is not old for new, old in zip(after, before, strict=True)]
+        check_unassigned(list(itertools.compress(generated, changed)))
+        for variable, value, new in zip((*generated, *others), after, changed, strict=True):
+            if new:
+                variable.assign(value)
+        for loss in scope.losses:
+            self.add_loss(loss)
+        return outputs
+
+    def _add_regularization(self, forms):
+        """Adds the losses of the target's regularizers, for the generated values."""
+        for g, form in zip(self.generated, forms, strict=True):
+            variable, penalty = g.variable, g.variable.regularizer
+            if penalty is None or not self.trainable:
+                continue
+            loss = ops.mean(ops.vectorized_map(penalty, form.value()))
+            if variable.trainable and self.base == "trainable":
+                loss = loss - penalty(variable.value)  # which Keras adds for each trainable weight
+            self.add_loss(loss)
+
+    def generated_weights(self, condition=None):
+        """Returns the weights with which the target runs, by their paths, the base included.
+
+        Args:
+            condition: as in a call; without `per_sample`, one row is enough.
+
+        Returns:
+            A dictionary from paths to tensors, with an axis of samples in front if `per_sample`.
+        """
+        if not self.built:
+            raise AttributeError(f"{self.name} has no generated weights before it is built.")
+        if condition is not None:
+            condition = keras.tree.map_structure(ops.convert_to_tensor, condition)
+        check_condition(self, condition, [])
+        weights = {}
+        for g, form in zip(self.generated, self._write(condition), strict=True):
+            value = form.value() if self.per_sample else form.value()[0]
+            weights[g.variable.path] = ops.cast(value, g.variable.dtype)
+        return weights
+
+    def plain_layer(self, condition=None):
+        """Returns a copy of the target with the generated weights as its own.
+
+        Args:
+            condition: as in a call, with one row.
+        """
+        if condition is not None:
+            rows = {len(part) for part in keras.tree.flatten(condition)}
+            if rows != {1}:
+                raise ValueError(
+                    f"`condition` must have one row. Received: a condition of {rows} rows"
+                )
+        weights = self.generated_weights(condition)
+        config = keras.saving.serialize_keras_object(self.target)
+        plain = keras.saving.deserialize_keras_object(config)
+        generated = {id(g.variable): weights[g.variable.path] for g in self.generated}
+        for variable, copy in zip(self.target.variables, plain.variables, strict=True):
+            value = generated.get(id(variable), variable)
+            one = self.per_sample and id(variable) in generated
+            # Through NumPy, since JAX' trainer deletes arrays that it has used.
+            copy.assign(ops.convert_to_numpy(value[0] if one else value))
+        return plain
+
+    def compute_mask(self, inputs, previous_mask):
+        return self.target.compute_mask(inputs, previous_mask)
+
+    @property
+    def trainable(self):
+        return super().trainable
+
+    @trainable.setter
+    def trainable(self, value):
+        keras.Layer.trainable.fset(self, value)
+        self.target.trainable = value  # also if it is not tracked
+        if self.base == "frozen":
+            self._freeze_base()
+
+    def _freeze_base(self):
+        for g in self.generated:
+            g.variable.trainable = False
+            g.variable.is_frozen_base = True  # for another HyperNetwork of the same target
+
+    def __dir__(self):
+        # Keras saves each layer that it finds here. Without a base the target is not saved.
+        names = super().__dir__()
+        return names if self.base is not None else [name for name in names if name != "target"]
+
+    def save_own_variables(self, store):
+        # In the target's order. Keras' own depends on what was frozen when it was made.
+        for n, variable in enumerate(self.kept_weights):
+            store[str(n)] = variable
+
+    def load_own_variables(self, store):
+        if len(store.keys()) != len(self.kept_weights):
+            raise ValueError(
+                f"The file must have {len(self.kept_weights)} weights of the target of {self.name}."
+                f" Received: {len(store.keys())}"
+            )
+        for n, variable in enumerate(self.kept_weights):
+            variable.assign(store[str(n)])
+
+    def get_config(self):
+        choice = self.target_weights
+        return {
+            **super().get_config(),
+            "target": serialize_shared(self.target),
+            "target_weights": (
+                keras.saving.serialize_keras_object(choice) if callable(choice) else choice
+            ),
+            "generator": None if self.generator is None else serialize_shared(self.generator),
+            "hidden_units": self.hidden_units,
+            "activation": keras.activations.serialize(self.activation),
+            "embedding_dim": self.embedding_dim,
+            "per_sample": self.per_sample,
+            "generation": self.generation,
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "chunk_size": self.chunk_size,
+            "chunk_embedding_dim": self.chunk_embedding_dim,
+            "base": self.base,
+            "condition_encoding": self.condition_encoding,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        load = keras.saving.deserialize_keras_object
+        choice = config["target_weights"]
+        return cls(
+            **{
+                **config,
+                "target": load(config["target"]),
+                "generator": load(config["generator"]),
+                "target_weights": load(choice) if isinstance(choice, dict) else choice,
+            }
+        )

@@ -1,0 +1,147 @@
+"""How the numbers that a generator writes become the weights of a target.
+
+A plan says which blocks of numbers a weight needs, how they start, and which form of `forms` they
+make together.
+"""
+
+import math
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_hypernets.network.forms import LowRank, Scaled, Whole
+from keras_hypernets.network.leaves import output_axes
+
+SMALL = 0.1  # unit of vectors and scales
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of numbers that a generator writes.
+
+    Attributes:
+        shape: of the block.
+        unit: what the numbers, which are of order one, are multiplied by. With it, a step of Adam
+            changes each weight by a similar share of its size.
+        deviation: standard deviation of the block's initial values.
+        offset: their mean, a number or an array of this shape.
+    """
+
+    shape: tuple[int, ...]
+    unit: float
+    deviation: float = 0.0
+    offset: float | np.ndarray = 0.0
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+class WholePlan:
+    """Writes a weight number by number.
+
+    With a base it starts at the base. Without one, a kernel starts with the standard deviation of
+    the target's own initial value, and a vector or constant at its own initial value.
+    """
+
+    def __init__(self, variable: keras.Variable, output_axes: tuple[int, ...], has_base: bool):
+        shape = tuple(variable.shape)
+        unit = SMALL
+        if len(shape) > 1:
+            inputs = [size for axis, size in enumerate(shape) if axis not in output_axes]
+            unit = 1 / math.sqrt(math.prod(inputs))
+        deviation, offset = (0.0, 0.0) if has_base else _initial(variable)
+        self.blocks = [Block(shape, unit, deviation, offset)]
+
+    def form(self, whole, base=None):
+        return Whole(whole if base is None else base + whole)
+
+
+class LowRankPlan:
+    """Writes two factors `a` and `b`. The weight is the base plus alpha / rank times `a b`.
+
+    All axes but the last are flattened to one, as Keras' `enable_lora` does. As there, `a` starts
+    with the deviation of He initialisation and, with a base, `b` at zero. Without a base, `b` gives
+    the product the deviation of the target's own initial value.
+    """
+
+    def __init__(self, variable: keras.Variable, rank: int, alpha: float, has_base: bool):
+        self.shape = tuple(variable.shape)
+        self.scale = alpha / rank
+        *rest, outputs = self.shape
+        inputs = math.prod(rest)
+        he = math.sqrt(2 / inputs)
+        deviation = 0.0
+        if not has_base:
+            deviation = _initial(variable)[0] / (he * math.sqrt(rank) * self.scale)
+        a = Block((inputs, rank), 1 / math.sqrt(inputs), he)
+        self.blocks = [a, Block((rank, outputs), SMALL, deviation)]
+
+    @staticmethod
+    def fits(shape: tuple[int, ...], rank: int) -> bool:
+        """Whether the factors of a weight of this shape are smaller than the weight."""
+        *rest, outputs = shape
+        inputs = math.prod(rest)
+        return len(rest) > 0 and rank * (inputs + outputs) < inputs * outputs
+
+    def form(self, a, b, base=None):
+        return LowRank(base, a, self.scale * b, self.shape)
+
+
+class ScalePlan:
+    """Writes a scale along the axes of a weight that outputs have too; it starts at 1."""
+
+    def __init__(self, variable: keras.Variable, output_axes: tuple[int, ...]):
+        sizes = enumerate(variable.shape)
+        shape = tuple(size if axis in output_axes else 1 for axis, size in sizes)
+        self.blocks = [Block(shape, SMALL)]
+
+    def form(self, change, base):
+        return Scaled(base, 1 + change)
+
+
+def _initial(variable):
+    """Returns the deviation and the offset with which a weight without a base starts."""
+    values = ops.convert_to_numpy(ops.cast(variable.value, "float32"))
+    deviation = float(values.std())
+    if values.ndim > 1 and deviation > 0:
+        return deviation, 0.0
+    return 0.0, values
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A variable whose values are generated, and the layer that owns it."""
+
+    variable: keras.Variable
+    layer: keras.Layer
+
+
+def make_plans(
+    generated: list[Generated], generation: str, rank: int | None, alpha: float | None, base: object
+) -> list[WholePlan | LowRankPlan | ScalePlan]:
+    """Returns a plan for each variable.
+
+    Raises:
+        ValueError: if `rank` is too large for all of them.
+    """
+    shapes = [tuple(g.variable.shape) for g in generated]
+    low_rank = [generation == "low_rank" and LowRankPlan.fits(shape, rank) for shape in shapes]
+    if generation == "low_rank" and not any(low_rank):
+        raise ValueError(
+            "`rank` must make the two factors of a generated weight smaller than the weight. "
+            f"Received: rank={rank} for weights of shapes {', '.join(map(str, shapes))}"
+        )
+    plans = []
+    for g, has_factors in zip(generated, low_rank, strict=True):
+        axes = output_axes(g.layer, g.variable)
+        if generation == "scaling":
+            plans.append(ScalePlan(g.variable, axes))
+        elif has_factors:
+            alpha = rank if alpha is None else alpha
+            plans.append(LowRankPlan(g.variable, rank, alpha, base is not None))
+        else:
+            plans.append(WholePlan(g.variable, axes, base is not None))
+    return plans
