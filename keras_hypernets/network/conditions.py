@@ -45,6 +45,8 @@ def check_condition(hyper: keras.Layer, condition, inputs) -> None:
             f"`condition` must be given to {hyper.name} {rule}. "
             f"Received: {'none' if condition is None else condition!r}"
         )
+    if condition is None:
+        return
     batch = {x.shape[0] for x in keras.tree.flatten(inputs) if len(x.shape) > 0} - {None}
     allowed = batch if hyper.per_sample else batch | {1}
     for part in keras.tree.flatten(condition):
@@ -56,7 +58,7 @@ def check_condition(hyper: keras.Layer, condition, inputs) -> None:
                 f"`condition` must have {rows}. Received: a condition of shape {shape} for a batch "
                 f"of {size}"
             )
-    if condition is None or hyper.generator is not None:
+    if hyper.generator is not None:
         return
     features = hyper.condition_features
     if len(condition.shape) != 2 or condition.shape[-1] != features:
