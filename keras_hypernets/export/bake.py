@@ -2,17 +2,18 @@
 
 import inspect
 import tempfile
+from typing import Any
 
 import keras
 import numpy as np
 
 
-def bake(model: keras.Model) -> keras.Model:
+def bake(model: keras.Layer, condition: Any = None) -> keras.Layer:
     """Returns a copy of a model in which generated weights are ordinary weights.
 
     Each layer with a method `plain_layer` is replaced by what it returns: `HyperConv2D` by a
     `keras.layers.Conv2D` and `HyperDense` by a `keras.layers.Dense`, with the generated kernel as a
-    weight. A `KernelBank` is removed. The outputs are the same. The copy is faster for small
+    weight, a `HyperNetwork` by its target. A `KernelBank` is removed. The outputs are the same. The copy is faster for small
     batches, since it generates no kernels. It loads without keras_hypernets, and tools for Keras
     layers, such as quantisation, apply to it. It has as many weights as the network without
     generators, and training changes these.
@@ -30,14 +31,18 @@ def bake(model: keras.Model) -> keras.Model:
     not compiled.
 
     Args:
-        model: a built functional or Sequential model; nested models must be of these kinds too.
+        model: a built functional or Sequential model; nested models must be of these kinds too. Or
+            a layer with a method `plain_layer`, such as a `HyperNetwork`.
+        condition: one row of the condition from which a `HyperNetwork` generates weights. Each
+            condition gives a plain model of its own. Default `None`.
 
     Returns:
-        A functional or Sequential `keras.Model`.
+        A functional or Sequential `keras.Model`. For a layer, what takes its place: for a
+        `HyperNetwork` a copy of its target, of whatever kind.
 
     Raises:
-        ValueError: if the model is not functional or Sequential, or not built; if a layer's kernel
-            depends on an input of the model, or differs between calls.
+        ValueError: if the model is not functional or Sequential, or not built; if a layer's
+            weights depend on an input of the model, or differ between calls.
 
     Example:
 
@@ -48,6 +53,13 @@ def bake(model: keras.Model) -> keras.Model:
     >>> model.count_params(), plain.count_params()
     (12910, 21210)
     """
+    if hasattr(model, "plain_layer"):
+        return model.plain_layer() if condition is None else model.plain_layer(condition)
+    if condition is not None:
+        raise ValueError(
+            "`condition` must be None unless `model` is a HyperNetwork: bake that layer of the "
+            f"model. Received: a condition and {model!r}"
+        )
     copies = _Copies()
     copy = copies.of(_checked(model))
     copies.set_state()
@@ -138,9 +150,9 @@ class _Copies:
         for name, weight in given.items():
             if isinstance(weight, keras.KerasTensor):
                 raise ValueError(
-                    "`model` must pass its layers weights that do not depend on an input, from a "
-                    f"KernelBank in the same graph. Received: {weight!r} as the {name} of "
-                    f"{layer.name}"
+                    f"`model` must not pass {layer.name} a {name} that depends on an input of the "
+                    "model: bake a HyperNetwork itself, with one condition, and take kernels from a "
+                    f"KernelBank in the same graph. Received: {weight!r}"
                 )
         values = {name: keras.ops.convert_to_numpy(weight) for name, weight in given.items()}
         if layer not in self.plain:
