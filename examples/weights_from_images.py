@@ -1,0 +1,52 @@
+"""A hypernetwork reads an image and writes the weights of the network that classifies it.
+
+    python examples/weights_from_images.py
+    python examples/weights_from_images.py --seeds 0 1 2
+
+The networks are those of Keras' own introduction for researchers, where a training step reads one
+image: https://keras.io/getting_started/intro_to_keras_for_researchers/. Here it reads 64.
+"""
+
+from functools import partial
+
+from common.command_line import run
+from common.images.seeds import classify, parser_of, print_accuracies, train_seeds
+
+BATCH_SIZE = 64
+
+
+def make_model(steps: int):
+    """Makes the compiled classifier, from images of 0 to 255 to logits."""
+    import keras
+    from keras import layers
+
+    from keras_hypernets import HyperNetwork
+
+    images = keras.Input((28, 28, 1))
+    pixels = layers.Flatten()(layers.Rescaling(1 / 255)(images))
+    network = keras.Sequential([keras.Input((784,)), layers.Dense(64, "relu"), layers.Dense(10)])
+    hyper = HyperNetwork(network, hidden_units=(16,), per_sample=True)
+    model = keras.Model(images, hyper(pixels, pixels))
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.001, steps)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Trains with each seed, as far as that is not done, and prints the accuracies."""
+    parser = parser_of("weights_from_images.py", __doc__.splitlines()[0], epochs=3)
+    options = parser.parse_args(arguments)
+    from common import training  # noqa: F401  here, since TensorFlow takes seconds to load
+    from common.images import datasets
+
+    data = datasets.load_images("mnist")
+    print(data.description)
+    train = partial(classify, make_model, data, epochs=options.epochs, batch_size=BATCH_SIZE)
+    print_accuracies(train_seeds(options, train), options.output)
+
+
+if __name__ == "__main__":
+    run(main)
