@@ -13,8 +13,8 @@ def bake(model: keras.Layer, condition: Any = None) -> keras.Layer:
 
     Each layer with a method `plain_layer` is replaced by what it returns: `HyperConv2D` by a
     `keras.layers.Conv2D` and `HyperDense` by a `keras.layers.Dense`, with the generated kernel as a
-    weight, a `HyperNetwork` by its target. A `KernelBank` is removed. The outputs are the same. The copy is faster for small
-    batches, since it generates no kernels. It loads without keras_hypernets, and tools for Keras
+    weight, a `HyperNetwork` by its target. A `KernelBank` is removed. The outputs are the same. The
+    copy is faster for small batches, since it generates no kernels. It loads without keras_hypernets, and tools for Keras
     layers, such as quantisation, apply to it. It has as many weights as the network without
     generators, and training changes these.
 
@@ -151,8 +151,8 @@ class _Copies:
             if isinstance(weight, keras.KerasTensor):
                 raise ValueError(
                     f"`model` must not pass {layer.name} a {name} that depends on an input of the "
-                    "model: bake a HyperNetwork itself, with one condition, and take kernels from a "
-                    f"KernelBank in the same graph. Received: {weight!r}"
+                    "model: bake a HyperNetwork itself, with one condition, and take kernels from "
+                    f"a KernelBank in the same graph. Received: {weight!r}"
                 )
         values = {name: keras.ops.convert_to_numpy(weight) for name, weight in given.items()}
         if layer not in self.plain:

@@ -187,7 +187,7 @@ class HyperNetwork(keras.Layer):
         check_condition(self, condition, inputs)
         forms = self._write(condition)
         self._add_regularization(forms)
-        return self._run(forms, inputs)
+        return self._run(forms, inputs, training)
 
     def _write(self, condition):
         """Returns the forms of the generated weights, with a row or one for each sample."""
@@ -200,12 +200,13 @@ class HyperNetwork(keras.Layer):
             bases = [ops.cast(g.variable.value, dtype) for g in self.generated]
         return self.writer.write(condition, bases)
 
-    def _run(self, forms, inputs):
+    def _run(self, forms, inputs, training):
         """Calls the target with the generated weights, and keeps what the call changes of it."""
         generated = [g.variable for g in self.generated]
         if self.per_sample:
             values = [stand_in(g.layer, g.variable) for g in self.generated]
-            context = weights_per_sample(self.target, zip(generated, forms, strict=True))
+            pairs = zip(generated, forms, strict=True)
+            context = weights_per_sample(self.target, pairs, compiled=training is True)
         else:
             values = [form.value()[0] for form in forms]
             context = contextlib.nullcontext()

@@ -1,0 +1,219 @@
+"""A model with weights of each sample's own does what it does with each sample's weights alone."""
+
+import keras
+import numpy as np
+import pytest
+from backends import BACKEND
+from keras import layers, ops
+
+from keras_hypernets.network.forms import LowRank, Scaled, Whole
+from keras_hypernets.network.leaves import output_axes, owners, stand_in
+from keras_hypernets.network.per_sample import weights_per_sample
+
+ROWS = 3
+
+
+@pytest.fixture(autouse=True)
+def double():
+    """JAX has float64 only if asked."""
+    if BACKEND != "jax":
+        yield
+        return
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+class Weights:
+    """Random weights for each sample, in forms."""
+
+    def __init__(self, target, form, names=None, dtype="float64"):
+        self.target, self.dtype = target, dtype
+        self.rng = np.random.default_rng(0)
+        for variable in target.trainable_variables:
+            variable.assign(self.normal(variable.shape))
+        self.owner = {id(v): layer for layer, own in owners(target) for v in own}
+        self.generated = [
+            v for v in target.trainable_variables if names is None or v.path.endswith(names)
+        ]
+        assert self.generated
+        chosen = {id(v) for v in self.generated}
+        self.kept = [v for v in target.variables if id(v) not in chosen]
+        self.makers, self.tensors = [], []
+        for variable in self.generated:
+            maker, *tensors = self.form(variable, form)
+            self.makers.append((maker, len(tensors)))
+            self.tensors.extend(ops.convert_to_tensor(t, dtype) for t in tensors)
+
+    def normal(self, shape):
+        return (1 + self.rng.standard_normal(tuple(shape))) / 2
+
+    def form(self, variable, form):
+        shape = tuple(variable.shape)
+        if form == "low rank" and len(shape) > 1:
+            a = self.normal((ROWS, int(np.prod(shape[:-1])), 2))
+            b = self.normal((ROWS, 2, shape[-1]))
+            return lambda *tensors: LowRank(*tensors, shape), self.normal(shape), a, b
+        if form == "factors" and len(shape) > 1:
+            a = self.normal((ROWS, int(np.prod(shape[:-1])), 2))
+            b = self.normal((ROWS, 2, shape[-1]))
+            return lambda *tensors: LowRank(None, *tensors, shape), a, b
+        if form.startswith("scaled"):
+            axes = output_axes(self.owner[id(variable)], variable)
+            everywhere = form == "scaled everywhere"
+            scale = [n if everywhere or axis in axes else 1 for axis, n in enumerate(shape)]
+            return Scaled, self.normal(shape), self.normal((ROWS, *scale))
+        return Whole, self.normal((ROWS, *shape))
+
+    def forms(self, tensors):
+        tensors, forms = list(tensors), []
+        for maker, count in self.makers:
+            forms.append(maker(*tensors[:count]))
+            del tensors[:count]
+        return forms
+
+    def at_once(self, x, tensors, kept, **options):
+        mapping = [(v, stand_in(self.owner[id(v)], v)) for v in self.generated]
+        mapping.extend(zip(self.kept, kept, strict=True))
+        pairs = zip(self.generated, self.forms(tensors), strict=True)
+        with keras.StatelessScope(mapping), weights_per_sample(self.target, pairs):
+            return self.target(x, **options)
+
+    def one_by_one(self, x, tensors, kept, **options):
+        outputs = []
+        values = [form.value() for form in self.forms(tensors)]
+        for row in range(ROWS):
+            mapping = [(v, value[row]) for v, value in zip(self.generated, values, strict=True)]
+            mapping.extend(zip(self.kept, kept, strict=True))
+            own = {k: o[row : row + 1] if hasattr(o, "shape") else o for k, o in options.items()}
+            sample = keras.tree.map_structure(lambda t: t[row : row + 1], x)  # noqa: B023
+            with keras.StatelessScope(mapping):
+                outputs.append(self.target(sample, **own))
+        return keras.tree.map_structure(lambda *parts: ops.concatenate(parts), *outputs)
+
+
+def results(call, x, tensors, kept, compiled=False, **options):
+    """Outputs, and gradients with respect to inputs, forms' tensors and remaining weights."""
+    x, kept = keras.tree.map_structure(ops.convert_to_tensor, (x, kept))
+    arguments = keras.tree.flatten((x, tensors, kept))
+    floats = ["float" in keras.backend.standardize_dtype(a.dtype) for a in arguments]
+
+    def loss(sources):
+        given = iter(sources)
+        flat = [next(given) if f else a for f, a in zip(floats, arguments, strict=True)]
+        outputs = call(*keras.tree.pack_sequence_as((x, tensors, kept), flat), **options)
+        parts = [ops.sum(ops.sin(y)) for y in keras.tree.flatten(outputs)]
+        return sum(parts), outputs
+
+    sources = [a for f, a in zip(floats, arguments, strict=True) if f]
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        def run(sources):
+            with tf.GradientTape() as tape:
+                tape.watch(sources)
+                value, outputs = loss(sources)
+            return tape.gradient(value, sources, unconnected_gradients="zero"), outputs
+
+        run = tf.function(run, jit_compile=True, autograph=False) if compiled else run
+        gradients, outputs = run(sources)
+    elif BACKEND == "jax":
+        import jax
+
+        gradients, outputs = jax.jit(jax.grad(loss, has_aux=True))(sources)
+    else:
+        import torch
+
+        sources = [source.detach().requires_grad_() for source in sources]
+        value, outputs = loss(sources)
+        gradients = torch.autograd.grad(value, sources, allow_unused=True, materialize_grads=True)
+    return [ops.convert_to_numpy(t) for t in (*keras.tree.flatten(outputs), *gradients)]
+
+
+def check(target, x, form="whole", names=None, **options):
+    target.build(x.shape) if isinstance(x, np.ndarray) else target(x, **options)
+    weights = Weights(target, form, names)
+    arguments = x, weights.tensors, [v.value for v in weights.kept]
+    found = results(weights.at_once, *arguments, **options)
+    expected = results(weights.one_by_one, *arguments, **options)
+    assert not np.isnan(found[0]).any()
+    assert any(np.abs(value).max() > 1e-3 for value in expected[1:])
+    # Keras' products of matrices are in float32 on PyTorch.
+    loose = isinstance(target, layers.Dense) or form in ("low rank", "factors")
+    tolerance = 1e-5 if BACKEND == "torch" and loose else 1e-10
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, tolerance, tolerance * max(1, np.abs(other).max()))
+    assert all("call" not in vars(layer) for layer, _ in owners(target))
+
+
+F, LAST, FIRST = {"activation": ops.sin}, {}, {"data_format": "channels_first"}
+EINSUMS = {
+    "abc,cde->abde": ((2, 3), dict(output_shape=(None, 2, 4), bias_axes="de", **F)),
+    "abcd,cde->abe": ((2, 3, 2), dict(output_shape=(None, 4), bias_axes="e")),
+    "abc,dc->abd": ((2, 3), dict(output_shape=(None, 4), bias_axes="d")),
+    "...x,xy->...y": ((2, 2, 3), dict(output_shape=4, bias_axes="y")),
+    "...x,yx->...y": ((3,), dict(output_shape=4)),
+    "ab...,bc->ac...": ((3, 2, 2), dict(output_shape=4, bias_axes="c")),
+    "abc,bcd->abd": ((2, 3), dict(output_shape=(2, 4), bias_axes="bd")),
+    "abc,cd->adb": ((2, 3), dict(output_shape=(4, 2), bias_axes="d")),
+}
+CONVOLUTIONS = {
+    "Conv1D": ((5, 2), (3, 2), dict(strides=2, **F)),
+    "Conv1D causal": ((5, 2), (3, 2), dict(padding="causal", dilation_rate=2)),
+    "Conv1D causal, first": ((2, 5), (3, 2), dict(padding="causal", **FIRST)),
+    "Conv2D": ((4, 5, 2), (3, (2, 3)), dict(**F)),
+    "Conv2D same, strides": ((4, 5, 2), (3, 3), dict(padding="same", strides=2)),
+    "Conv2D same, dilation": ((4, 5, 2), (3, 3), dict(padding="same", dilation_rate=(2, 1))),
+    "Conv2D groups": ((4, 5, 4), (6, 2), dict(groups=2)),
+    "Conv2D 1 x 1, strides 3": ((4, 5, 2), (3, 1), dict(padding="same", strides=3)),
+    "Conv2D first": ((2, 4, 5), (3, (2, 3)), dict(padding="same", **FIRST, **F)),
+    "Conv3D": ((3, 4, 3, 2), (2, 2), dict(strides=(1, 2, 1), padding="same")),
+    "DepthwiseConv1D": ((5, 2), (3,), dict(depth_multiplier=2, padding="same", **F)),
+    "DepthwiseConv2D": ((4, 5, 2), (2,), dict(strides=2, depth_multiplier=3)),
+    "DepthwiseConv2D first": ((2, 4, 5), (2,), dict(dilation_rate=2, **FIRST)),
+    "SeparableConv1D": ((5, 2), (3, 2), dict(depth_multiplier=2)),
+    "SeparableConv2D": ((4, 5, 2), (3, 2), dict(strides=2, padding="same", **F)),
+    "SeparableConv2D first": ((2, 4, 5), (6, 2), dict(dilation_rate=2, **FIRST)),
+    "Conv1DTranspose": ((4, 2), (3, 3), dict(strides=2, **F)),
+    "Conv1DTranspose, dilation": ((4, 2), (3, 3), dict(dilation_rate=2, padding="same")),
+    "Conv1DTranspose, long strides": ((4, 2), (3, 2), dict(strides=3)),
+    "Conv1DTranspose, long strides, same": ((4, 2), (3, 2), dict(strides=3, padding="same")),
+    "Conv2DTranspose": ((3, 4, 2), (3, (2, 3)), dict(strides=2, padding="same")),
+    "Conv2DTranspose more": ((3, 4, 2), (3, 3), dict(strides=2, output_padding=1)),
+    "Conv2DTranspose same, more": (
+        (3, 4, 2), (3, 4), dict(strides=2, output_padding=1, padding="same"),
+    ),
+    "Conv2DTranspose first": ((2, 3, 4), (3, 3), dict(strides=(1, 2), **FIRST, **F)),
+    "Conv3DTranspose": ((2, 3, 2, 2), (2, 2), dict(strides=(2, 1, 2))),
+}  # fmt: skip
+
+
+def inputs(*shape):
+    return np.random.default_rng(1).standard_normal((ROWS, *shape))
+
+
+def of_each(table, *forms):
+    rows = [(name, form) for name in table for form in forms]
+    return pytest.mark.parametrize("name, form", rows, ids=map(", ".join, rows))
+
+
+@pytest.mark.parametrize("form", ["whole", "low rank", "factors", "scaled", "scaled everywhere"])
+@pytest.mark.parametrize("shape", [(3,), (2, 2, 3)], ids=str)
+def test_dense(shape, form):
+    check(layers.Dense(4, activation=ops.sin, dtype="float64"), inputs(*shape), form)
+
+
+@of_each(EINSUMS, "whole", "low rank", "factors", "scaled")
+def test_einsum_dense(name, form):
+    shape, options = EINSUMS[name]
+    check(layers.EinsumDense(name, dtype="float64", **options), inputs(*shape), form)
+
+
+@of_each(CONVOLUTIONS, "whole", "scaled")
+def test_convolution(name, form):
+    shape, arguments, options = CONVOLUTIONS[name]
+    kind = getattr(layers, name.split()[0].strip(","))
+    # TensorFlow has some of these by XLA only.
+    compiled = "first" in name and "ep" not in name or "Transpose, dilation" in name
+    check(kind(*arguments, dtype="float64", **options), inputs(*shape), form, compiled=compiled)
