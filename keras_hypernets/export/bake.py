@@ -14,9 +14,9 @@ def bake(model: keras.Layer, condition: Any = None) -> keras.Layer:
     Each layer with a method `plain_layer` is replaced by what it returns: `HyperConv2D` by a
     `keras.layers.Conv2D` and `HyperDense` by a `keras.layers.Dense`, with the generated kernel as a
     weight, a `HyperNetwork` by its target. A `KernelBank` is removed. The outputs are the same. The
-    copy is faster for small batches, since it generates no kernels. It loads without keras_hypernets, and tools for Keras
-    layers, such as quantisation, apply to it. It has as many weights as the network without
-    generators, and training changes these.
+    copy is faster for small batches, since it generates no kernels. It loads without
+    keras_hypernets, and tools for Keras layers, such as quantisation, apply to it. It has as many
+    weights as the network without generators, and training changes these.
 
     To have your own layer baked, define
 
