@@ -40,7 +40,7 @@ def make_denoiser():
 
 
 def make_model(network: str, steps: int):
-    """Makes a compiled model from noisy images, and the deviations of their noise, to clean ones."""
+    """Makes a compiled model from noisy images and their deviations to clean images."""
     import keras
 
     from keras_hypernets import HyperNetwork
