@@ -23,6 +23,15 @@ def positive_integer(name: str, value: Any) -> int:
     return integer(name, value, "below 2**31", lambda value: value < 2**31)
 
 
+def positive_integers(name: str, values: Any) -> tuple[int, ...]:
+    """Returns `values` as a tuple, or raises ValueError unless they are positive integers."""
+    if not isinstance(values, (list, tuple)):
+        raise ValueError(
+            f"`{name}` must be a tuple of positive integers. Received: {name}={values!r}"
+        )
+    return tuple(positive_integer(name, value) for value in values)
+
+
 def seed_integer(name: str, value: Any, end: int = 2**31) -> int:
     return integer(name, value, "an integer of 32 bits", lambda value: -(2**31) <= value < end)
 

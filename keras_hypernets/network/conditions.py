@@ -6,27 +6,39 @@ from keras import ops
 from keras_hypernets.static.kernel_generator import KernelGenerator
 
 
-def check_condition_shape(hyper: keras.Layer, shape) -> None:
-    """Raises ValueError unless a condition of this shape, or none, fits the options."""
+def check_condition_shape(hyper: keras.Layer, shape) -> int | None:
+    """Returns how many features a condition of this shape has, `None` if a `generator` reads it.
+
+    Raises:
+        ValueError: unless a condition of this shape, or none, fits the options.
+    """
     learned = hyper.embedding_dim is not None or isinstance(hyper.generator, KernelGenerator)
     if shape is None:
-        if hyper.per_sample or not (learned or hyper.chunk_size):
-            rule = "with per_sample=True" if hyper.per_sample else "without an `embedding_dim`"
-            raise ValueError(f"`condition` must be given to {hyper.name} {rule}. Received: none")
-        if hyper.generator is None or learned:
-            return
+        needed_by = {
+            "with per_sample=True": hyper.per_sample,
+            "with a `condition_encoding`": hyper.condition_encoding is not None,
+            "without an `embedding_dim`": not (learned or hyper.chunk_size),
+        }
+        for rule, needed in needed_by.items():
+            if needed:
+                raise ValueError(
+                    f"`condition` must be given to {hyper.name} {rule}. Received: none"
+                )
+        return None
     if learned:
-        what = "an embedding_dim" if hyper.embedding_dim else "a KernelGenerator"
+        what = "an `embedding_dim`" if hyper.embedding_dim else "a KernelGenerator"
         raise ValueError(
             f"`condition` must be None with {what}, whose embeddings take its place. "
             f"Received: a condition of shape {shape}"
         )
-    read_by_us = hyper.generator is None or hyper.chunk_size or hyper.condition_encoding
-    if read_by_us and not _is_matrix(shape):
+    if hyper.generator is not None and not hyper.chunk_size and not hyper.condition_encoding:
+        return None
+    if not _is_matrix(shape):
         raise ValueError(
             "`condition` must have the shape (rows, features) unless a `generator` reads it. "
             f"Received: a condition of shape {shape}"
         )
+    return shape[-1]
 
 
 def _is_matrix(shape):
@@ -58,9 +70,9 @@ def check_condition(hyper: keras.Layer, condition, inputs) -> None:
                 f"`condition` must have {rows}. Received: a condition of shape {shape} for a batch "
                 f"of {size}"
             )
-    if hyper.generator is not None:
-        return
     features = hyper.condition_features
+    if features is None:
+        return
     if len(condition.shape) != 2 or condition.shape[-1] != features:
         raise ValueError(
             f"`condition` must have the shape (rows, {features}) in {hyper.name}. "

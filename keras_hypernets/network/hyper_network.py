@@ -16,9 +16,22 @@ from keras_hypernets.network.leaves import owners, seed_generators, stand_in, wi
 from keras_hypernets.network.options import check_options
 from keras_hypernets.network.per_sample import weights_per_sample
 from keras_hypernets.network.plans import Generated, make_plans
-from keras_hypernets.network.target_weights import check_target, check_unassigned, choose
+from keras_hypernets.network.target_weights import (
+    check_target,
+    check_unassigned,
+    choose,
+    finalize,
+    freeze_bases,
+    regularizer_of,
+)
 from keras_hypernets.static.kernel_generator import KernelGenerator, serialize_shared
-from keras_hypernets.validation import boolean, keras_object, one_of, positive_integer
+from keras_hypernets.validation import (
+    boolean,
+    keras_object,
+    one_of,
+    positive_integer,
+    positive_integers,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -76,6 +89,7 @@ class HyperNetwork(keras.Layer):
             as `fit` needs them. Rows that differ are an error, except on JAX and where XLA
             compiles the model: there the first row is used.
         training: whether the target runs in training mode.
+        **kwargs: other arguments of the target's call, such as the `value` of an attention layer.
 
     Returns:
         The target's outputs.
@@ -120,7 +134,7 @@ class HyperNetwork(keras.Layer):
         self.supports_masking = True
         self.target_weights = target_weights
         self.generator = generator
-        self.hidden_units = tuple(positive_integer("hidden_units", n) for n in hidden_units)
+        self.hidden_units = positive_integers("hidden_units", hidden_units)
         self.activation = keras_object("activation", activation)
         self.embedding_dim = embedding_dim
         self.per_sample = boolean("per_sample", per_sample)
@@ -138,6 +152,8 @@ class HyperNetwork(keras.Layer):
         else:
             self.target = target
         self._choose()
+        if not self.trainable:
+            self.trainable = False  # the target too
 
     def _choose(self):
         """Chooses the weights to generate, and makes the sublayer that writes them."""
@@ -147,10 +163,12 @@ class HyperNetwork(keras.Layer):
         else:
             chosen = choose(target, self.target_weights)
         layer_of = {id(v): layer for layer, variables in owners(target) for v in variables}
+        # What Keras trains it also regularizes: here the generated values are instead.
+        take = self.base == "trainable"
         # In objects of their own, since Keras would track variables in a list.
-        self.generated = [Generated(v, layer_of[id(v)]) for v in chosen]
+        self.generated = [Generated(v, layer_of[id(v)], regularizer_of(v, take)) for v in chosen]
         if self.base == "frozen":
-            self._freeze_base()
+            freeze_bases(target, chosen)
         self.kept_weights = []
         if self.base is None:
             self.kept_weights = without(target.weights, chosen)
@@ -177,17 +195,15 @@ class HyperNetwork(keras.Layer):
         )
 
     def build(self, inputs_shape, condition_shape=None):
-        check_condition_shape(self, condition_shape)
+        self.condition_features = check_condition_shape(self, condition_shape)
         self.depends_on_input = condition_shape is not None
-        if self.depends_on_input and self.generator is None:
-            self.condition_features = condition_shape[-1]
         self.writer.build(condition_shape)
 
-    def call(self, inputs, condition=None, training=None):
+    def call(self, inputs, condition=None, training=None, **kwargs):
         check_condition(self, condition, inputs)
         forms = self._write(condition)
         self._add_regularization(forms)
-        return self._run(forms, inputs, training)
+        return self._run(forms, inputs, training, kwargs)
 
     def _write(self, condition):
         """Returns the forms of the generated weights, with a row or one for each sample."""
@@ -200,7 +216,7 @@ class HyperNetwork(keras.Layer):
             bases = [ops.cast(g.variable.value, dtype) for g in self.generated]
         return self.writer.write(condition, bases)
 
-    def _run(self, forms, inputs, training):
+    def _run(self, forms, inputs, training, kwargs):
         """Calls the target with the generated weights, and keeps what the call changes of it."""
         generated = [g.variable for g in self.generated]
         if self.per_sample:
@@ -216,27 +232,27 @@ class HyperNetwork(keras.Layer):
         scope = keras.StatelessScope(mapping, collect_losses=True)
         before = [scope.get_current_value(v) for v in (*generated, *others)]
         with scope, context:
-            outputs = self.target(inputs)
+            outputs = self.target(inputs, **kwargs)
         after = [scope.get_current_value(v) for v in (*generated, *others)]
         changed = [new is not old for new, old in zip(after, before, strict=True)]
         check_unassigned(list(itertools.compress(generated, changed)))
         for variable, value, new in zip((*generated, *others), after, changed, strict=True):
             if new:
                 variable.assign(value)
-        for loss in scope.losses:
-            self.add_loss(loss)
+        if scope.losses:
+            # A sum, since Keras would find the losses themselves in the target's layers again.
+            self.add_loss(sum(scope.losses))
         return outputs
 
     def _add_regularization(self, forms):
         """Adds the losses of the target's regularizers, for the generated values."""
+        if not self.trainable:
+            return
         for g, form in zip(self.generated, forms, strict=True):
-            variable, penalty = g.variable, g.variable.regularizer
-            if penalty is None or not self.trainable:
-                continue
-            loss = ops.mean(ops.vectorized_map(penalty, form.value()))
-            if variable.trainable and self.base == "trainable":
-                loss = loss - penalty(variable.value)  # which Keras adds for each trainable weight
-            self.add_loss(loss)
+            if g.regularizer is not None:
+                one, values = g.regularizer, form.value()
+                loss = ops.vectorized_map(one, values) if self.per_sample else one(values[0])
+                self.add_loss(ops.mean(loss))
 
     def generated_weights(self, condition=None):
         """Returns the weights with which the target runs, by their paths, the base included.
@@ -279,10 +295,11 @@ class HyperNetwork(keras.Layer):
             one = self.per_sample and id(variable) in generated
             # Through NumPy, since JAX' trainer deletes arrays that it has used.
             copy.assign(ops.convert_to_numpy(value[0] if one else value))
+        finalize(plain)
         return plain
 
     def compute_mask(self, inputs, previous_mask):
-        return self.target.compute_mask(inputs, previous_mask)
+        return None  # The target has put its own on its outputs, if any.
 
     @property
     def trainable(self):
@@ -292,13 +309,7 @@ class HyperNetwork(keras.Layer):
     def trainable(self, value):
         keras.Layer.trainable.fset(self, value)
         self.target.trainable = value  # also if it is not tracked
-        if self.base == "frozen":
-            self._freeze_base()
-
-    def _freeze_base(self):
-        for g in self.generated:
-            g.variable.trainable = False
-            g.variable.is_frozen_base = True  # for another HyperNetwork of the same target
+        freeze_bases(self.target)
 
     def __dir__(self):
         # Keras saves each layer that it finds here. Without a base the target is not saved.
@@ -318,6 +329,7 @@ class HyperNetwork(keras.Layer):
             )
         for n, variable in enumerate(self.kept_weights):
             variable.assign(store[str(n)])
+        finalize(self.target)
 
     def get_config(self):
         choice = self.target_weights

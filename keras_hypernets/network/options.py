@@ -31,6 +31,8 @@ def check_options(hyper: keras.Layer) -> None:
             "`base` must be 'trainable' or 'frozen' with generation='scaling', which scales it. "
             "Received: base=None"
         )
+    if hyper.embedding_dim is not None:
+        _require_none(hyper, "with an `embedding_dim`, which has no range", "condition_encoding")
     if hyper.per_sample:
         _require_none(hyper, "with per_sample=True, which needs a condition", "embedding_dim")
     if isinstance(hyper.generator, KernelGenerator):

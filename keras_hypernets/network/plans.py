@@ -5,6 +5,7 @@ make together.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -113,10 +114,11 @@ def _initial(variable):
 
 @dataclass(frozen=True)
 class Generated:
-    """A variable whose values are generated, and the layer that owns it."""
+    """A variable whose values are generated, the layer that owns it, and their regularizer."""
 
     variable: keras.Variable
     layer: keras.Layer
+    regularizer: Callable | None = None
 
 
 def make_plans(

@@ -58,6 +58,34 @@ def choose(target: keras.Layer, target_weights: Choice) -> list[keras.Variable]:
     return chosen
 
 
+def regularizer_of(variable: keras.Variable, take: bool) -> Callable | None:
+    """Returns a variable's regularizer.
+
+    If `take`, Keras no longer applies it to the variable's own value. Another HyperNetwork of the
+    same target still finds it.
+    """
+    found = getattr(variable, "regularizer_of_generated", variable.regularizer)
+    if take:
+        variable.regularizer_of_generated, variable.regularizer = found, None
+    return found
+
+
+def freeze_bases(target: keras.Layer, variables: Sequence[keras.Variable] = ()) -> None:
+    """Freezes variables of a target, and those that a HyperNetwork of it has frozen before."""
+    for variable in variables:
+        variable.is_frozen_base = True
+    for variable in target.variables:
+        if getattr(variable, "is_frozen_base", False):
+            variable.trainable = False
+
+
+def finalize(target: keras.Layer) -> None:
+    """Tells layers that have read their weights into constants that these have changed."""
+    for _, layer in layers_within(target):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
 def check_unassigned(variables: list[keras.Variable]) -> None:
     """Raises ValueError if there are variables, those that a call of the target assigned to."""
     _reject(ASSIGNED, variables)
