@@ -14,40 +14,39 @@ from keras import ops
 from keras_hypernets.network.leaves import Leaf, along, scale_of_outputs
 
 SPACE = "xyz"
+LAST = {"data_format": "channels_last"}  # of all here, whatever the layer's
 
 
 def convolution(leaf: Leaf, inputs):
     layer, padding = leaf.layer, leaf.layer.padding
+    inputs = _channels_last(leaf, inputs)
     if padding == "causal":
         before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
-        time = 1 if layer.data_format == "channels_last" else 2
-        inputs = ops.pad(inputs, [(before if axis == time else 0, 0) for axis in range(3)])
-        padding = "valid"
+        inputs, padding = ops.pad(inputs, [(0, 0), (before, 0), (0, 0)]), "valid"
     options = {"strides": layer.strides, "dilation_rate": layer.dilation_rate, "padding": padding}
     outputs = _applied(
         leaf,
         "kernel",
         (-1,),
         inputs,
-        lambda x, kernel: ops.conv(x, kernel, data_format=layer.data_format, **options),
+        lambda x, kernel: ops.conv(x, kernel, **options, **LAST),
         lambda x, kernels: convolve(x, kernels, groups=layer.groups, **options),
     )
     return _finished(leaf, outputs)
 
 
 def depthwise_convolution(leaf: Leaf, inputs):
-    return _finished(leaf, _depthwise(leaf, "kernel", inputs))
+    return _finished(leaf, _depthwise(leaf, "kernel", _channels_last(leaf, inputs)))
 
 
 def separable_convolution(leaf: Leaf, inputs):
-    layer = leaf.layer
-    between = _depthwise(leaf, "depthwise_kernel", inputs)
+    between = _depthwise(leaf, "depthwise_kernel", _channels_last(leaf, inputs))
     outputs = _applied(
         leaf,
         "pointwise_kernel",
         (-1,),
         between,
-        lambda x, kernel: ops.conv(x, kernel, data_format=layer.data_format),
+        lambda x, kernel: ops.conv(x, kernel, **LAST),
         convolve,
     )
     return _finished(leaf, outputs)
@@ -65,11 +64,15 @@ def transposed_convolution(leaf: Leaf, inputs):
         leaf,
         "kernel",
         (-2,),
-        inputs,
-        lambda x, kernel: ops.conv_transpose(x, kernel, data_format=layer.data_format, **options),
+        _channels_last(leaf, inputs),
+        lambda x, kernel: ops.conv_transpose(x, kernel, **options, **LAST),
         lambda x, kernels: convolve_transposed(x, kernels, **options),
     )
     return _finished(leaf, outputs)
+
+
+def _channels_last(leaf, inputs):
+    return inputs if leaf.layer.data_format == "channels_last" else ops.moveaxis(inputs, 1, -1)
 
 
 def _depthwise(leaf, name, inputs):
@@ -84,7 +87,7 @@ def _depthwise(leaf, name, inputs):
         name,
         (-2, -1),
         inputs,
-        lambda x, kernel: ops.depthwise_conv(x, kernel, data_format=layer.data_format, **options),
+        lambda x, kernel: ops.depthwise_conv(x, kernel, **options, **LAST),
         lambda x, kernels: convolve_depthwise(x, kernels, **options),
     )
 
@@ -96,41 +99,37 @@ def _applied(leaf, name, axes, inputs, shared, each):
         leaf: a convolution.
         name: the name of its kernel.
         axes: those of the kernel along which the outputs differ.
-        inputs: in the layer's data format.
-        shared: the convolution of inputs with one kernel, in the layer's data format.
-        each: the convolution of inputs with a kernel per sample, channels last.
+        inputs: `(batch, *space, channels)`.
+        shared: the convolution of inputs with one kernel.
+        each: the convolution of inputs with a kernel per sample.
     """
     form = leaf.form(name)
     if form is None:
         return shared(inputs, getattr(leaf.layer, name))
     scale = scale_of_outputs(form, axes)
-    if scale is not None:
-        axes = [axis % len(form.base.shape) for axis in axes]
-        # A scale that is the same along one of them has size 1 there.
-        sizes = [n if axis in axes else 1 for axis, n in enumerate(form.base.shape)]
-        scale = ops.reshape(scale * ops.ones(sizes, scale.dtype), (-1, math.prod(sizes)))
-        return shared(inputs, form.base) * _along_channels(leaf, scale)
-    if leaf.compiled:
-        each = _compiled(each)
-    if leaf.layer.data_format == "channels_last":
-        return each(inputs, form.value())
-    return ops.moveaxis(each(ops.moveaxis(inputs, 1, -1), form.value()), -1, 1)
+    if scale is None:
+        return (_compiled(each) if leaf.compiled else each)(inputs, form.value())
+    axes = [axis % len(form.base.shape) for axis in axes]
+    # A scale that is the same along one of them has size 1 there.
+    sizes = [n if axis in axes else 1 for axis, n in enumerate(form.base.shape)]
+    scale = ops.reshape(scale * ops.ones(sizes, scale.dtype), (-1, math.prod(sizes)))
+    return shared(inputs, form.base) * _of_channels(leaf, scale)
 
 
 def _finished(leaf, outputs):
     layer, bias = leaf.layer, leaf.value("bias")
-    if bias is None and layer.bias is not None:
-        bias = ops.expand_dims(layer.bias, 0)
     if bias is not None:
-        outputs = outputs + _along_channels(leaf, bias)
+        outputs = outputs + _of_channels(leaf, bias)
+    elif layer.bias is not None:
+        outputs = ops.add(outputs, layer.bias)
+    if layer.data_format == "channels_first":
+        outputs = ops.moveaxis(outputs, -1, 1)
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
-def _along_channels(leaf, values):
-    """Returns values `(batch, channels)` such that they broadcast with inputs or outputs."""
-    space = SPACE[: leaf.layer.rank]
-    last = leaf.layer.data_format == "channels_last"
-    return along(values, "bc", f"b{space}c" if last else f"bc{space}")
+def _of_channels(leaf, values):
+    """Returns values `(batch, channels)` in a shape that broadcasts with inputs or outputs."""
+    return along(values, "bc", f"b{SPACE[: leaf.layer.rank]}c")
 
 
 def _compiled(function):

@@ -42,7 +42,9 @@ class LowRank:
     shape: tuple[int, ...]
 
     def value(self):
-        product = ops.reshape(ops.matmul(self.a, self.b), (-1, *self.shape))
+        # Unlike `ops.matmul`, which makes float32 of float64 on PyTorch.
+        product = ops.einsum("nir,nro->nio", self.a, self.b)
+        product = ops.reshape(product, (-1, *self.shape))
         return product if self.base is None else self.base + product
 
 

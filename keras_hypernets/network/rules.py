@@ -24,7 +24,7 @@ def _product(leaf, equation, inputs):
     if bias is not None:
         outputs = outputs + along(bias, x[0] + y[len(y) + 1 - len(bias.shape) :], y)
     elif layer.bias is not None:
-        outputs = outputs + layer.bias
+        outputs = ops.add(outputs, layer.bias)
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
