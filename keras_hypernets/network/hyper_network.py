@@ -153,7 +153,7 @@ class HyperNetwork(keras.Layer):
             self.target = target
         self._choose()
         if not self.trainable:
-            self.trainable = False  # the target too
+            target.trainable = self.writer.trainable = False
 
     def _choose(self):
         """Chooses the weights to generate, and makes the sublayer that writes them."""
@@ -203,7 +203,8 @@ class HyperNetwork(keras.Layer):
         check_condition(self, condition, inputs)
         forms = self._write(condition)
         self._add_regularization(forms)
-        return self._run(forms, inputs, training, kwargs)
+        # Keras' stateless_call does not tell sublayers whether they are trained.
+        return self._run(forms, inputs, {"training": training, **kwargs})
 
     def _write(self, condition):
         """Returns the forms of the generated weights, with a row or one for each sample."""
@@ -216,13 +217,14 @@ class HyperNetwork(keras.Layer):
             bases = [ops.cast(g.variable.value, dtype) for g in self.generated]
         return self.writer.write(condition, bases)
 
-    def _run(self, forms, inputs, training, kwargs):
+    def _run(self, forms, inputs, kwargs):
         """Calls the target with the generated weights, and keeps what the call changes of it."""
         generated = [g.variable for g in self.generated]
         if self.per_sample:
             values = [stand_in(g.layer, g.variable) for g in self.generated]
             pairs = zip(generated, forms, strict=True)
-            context = weights_per_sample(self.target, pairs, compiled=training is True)
+            compiled = kwargs["training"] is True
+            context = weights_per_sample(self.target, pairs, compiled)
         else:
             values = [form.value()[0] for form in forms]
             context = contextlib.nullcontext()
@@ -290,6 +292,11 @@ class HyperNetwork(keras.Layer):
         config = keras.saving.serialize_keras_object(self.target)
         plain = keras.saving.deserialize_keras_object(config)
         generated = {id(g.variable): weights[g.variable.path] for g in self.generated}
+        if [v.shape for v in plain.variables] != [v.shape for v in self.target.variables]:
+            raise ValueError(
+                "`target` must be a model that Keras can copy, without layers that a model shares "
+                f"with a model in it. Received: target={self.target!r}"
+            )
         for variable, copy in zip(self.target.variables, plain.variables, strict=True):
             value = generated.get(id(variable), variable)
             one = self.per_sample and id(variable) in generated
