@@ -60,6 +60,10 @@ def positive_number(name: str, value: Any) -> float:
     return number(name, value, "a number above 0", lambda value: value > 0)
 
 
+def at_least_zero(name: str, value: Any) -> float:
+    return number(name, value, "a number of at least 0", lambda value: value >= 0)
+
+
 def rate(name: str, value: Any) -> float:
     return number(name, value, "a number in [0, 1)", lambda value: 0 <= value < 1)
 

@@ -14,6 +14,7 @@ from keras_hypernets.network.conditions import (
 from keras_hypernets.network.generators import TileWriter, WeightWriter
 from keras_hypernets.network.leaves import owners, seed_generators, stand_in, without
 from keras_hypernets.network.options import check_options
+from keras_hypernets.network.output_regularizer import PREFIX, OutputRegularizer
 from keras_hypernets.network.per_sample import weights_per_sample
 from keras_hypernets.network.plans import Generated, make_plans
 from keras_hypernets.network.target_weights import (
@@ -151,6 +152,8 @@ class HyperNetwork(keras.Layer):
             vars(self)["target"] = target
         else:
             self.target = target
+        self.protected = None
+        self.protection_seeds = keras.random.SeedGenerator()
         self._choose()
         if not self.trainable:
             target.trainable = self.writer.trainable = False
@@ -197,12 +200,15 @@ class HyperNetwork(keras.Layer):
     def build(self, inputs_shape, condition_shape=None):
         self.condition_features = check_condition_shape(self, condition_shape)
         self.depends_on_input = condition_shape is not None
+        self.condition_structure = keras.tree.map_shape_structure(lambda shape: 0, condition_shape)
         self.writer.build(condition_shape)
 
     def call(self, inputs, condition=None, training=None, **kwargs):
         check_condition(self, condition, inputs)
         forms = self._write(condition)
         self._add_regularization(forms)
+        if training and self.protected is not None:
+            self.add_loss(self.protected.loss(self._write_rows, self.protection_seeds))
         # Keras' stateless_call does not tell sublayers whether they are trained.
         return self._run(forms, inputs, {"training": training, **kwargs})
 
@@ -211,6 +217,10 @@ class HyperNetwork(keras.Layer):
         if condition is not None and not self.per_sample:
             check_rows_equal(condition)
             condition = keras.tree.map_structure(lambda rows: rows[:1], condition)
+        return self._write_rows(condition)
+
+    def _write_rows(self, condition):
+        """Returns the forms of the generated weights, with a row for each of the condition."""
         bases = [None] * len(self.generated)
         if self.base is not None:
             dtype = self.writer.compute_dtype
@@ -276,6 +286,40 @@ class HyperNetwork(keras.Layer):
             weights[g.variable.path] = ops.cast(value, g.variable.dtype)
         return weights
 
+    def protect(self, conditions, strength, tasks_per_step=None):
+        """Holds the generator to the weights that it writes now for these conditions.
+
+        From the next `compile` on, training adds the loss
+
+            strength / n * sum_j || theta(e_j) now - theta(e_j) then ||^2
+
+        for the n conditions e_j, over all generated weights, their base included. With it a network
+        learns one task after the other without forgetting (eq. 2 of
+        [von Oswald et al., 2020](https://arxiv.org/abs/1906.00695)). The conditions and the
+        weights written for them are kept as they are now, in `.keras` and `.weights.h5` files too.
+        What was protected before is no longer, so pass the conditions of all earlier tasks.
+
+        Args:
+            conditions: as in a call, with a row for each task.
+            strength: number of at least 0.
+            tasks_per_step: how many of the tasks, drawn anew for each step, stand for all. Default
+                `None`: all.
+
+        Raises:
+            ValueError: if the layer is not built, or has no condition, or an argument does not fit.
+        """
+        if not self.built or not self.depends_on_input:
+            raise ValueError(
+                "`protect` needs a HyperNetwork that was called with a condition. "
+                f"Received: {self!r}, {'without one' if self.built else 'not built'}"
+            )
+        conditions = keras.tree.map_structure(
+            lambda rows: ops.stop_gradient(ops.convert_to_tensor(rows)), conditions
+        )
+        check_condition(self, conditions, [])
+        weights = [ops.stop_gradient(form.value()) for form in self._write_rows(conditions)]
+        self.protected = OutputRegularizer(conditions, weights, strength, tasks_per_step)
+
     def plain_layer(self, condition=None):
         """Returns a copy of the target with the generated weights as its own.
 
@@ -327,12 +371,16 @@ class HyperNetwork(keras.Layer):
         # In the target's order. Keras' own depends on what was frozen when it was made.
         for n, variable in enumerate(self.kept_weights):
             store[str(n)] = variable
+        if self.protected is not None:
+            self.protected.save(store)
 
     def load_own_variables(self, store):
-        if len(store.keys()) != len(self.kept_weights):
+        self.protected = OutputRegularizer.load(store, self.condition_structure)
+        found = sum(not key.startswith(PREFIX) for key in store.keys())
+        if found != len(self.kept_weights):
             raise ValueError(
                 f"The file must have {len(self.kept_weights)} weights of the target of {self.name}."
-                f" Received: {len(store.keys())}"
+                f" Received: {found}"
             )
         for n, variable in enumerate(self.kept_weights):
             variable.assign(store[str(n)])
