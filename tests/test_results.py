@@ -3,7 +3,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,34 +128,58 @@ def test_what_is_not_in_the_list(capsys):
             scheduling.jobs_of(results.parse(["train", "ptb", *more]))
 
 
+# Stands in for the training: a process that tells with what it was started, and maybe fails.
+TRAINING = """
+import json, select, sys
+from pathlib import Path
+
+folder, arguments = Path(sys.argv[0]).parent, sys.argv[1:]
+row, number = (arguments[arguments.index(name) + 1] for name in ("--row", "--seeds"))
+stdin_is_open = not select.select([sys.stdin], [], [], 0)[0]
+with open(folder / "started", "a") as file:
+    file.write(json.dumps([arguments, stdin_is_open]) + "\\n")
+print("as it went")
+sys.exit([row, int(number)] in json.loads((folder / "fails").read_text()))
+"""
+
+
+class Processes:
+    def __init__(self, folder):
+        folder.mkdir()
+        self.script, self.started, self.fails = (
+            folder / name for name in ("training.py", "started", "fails")
+        )
+        self.script.write_text(TRAINING)
+        self.fail()
+
+    def fail(self, *trainings):
+        self.fails.write_text(json.dumps(trainings))
+
+    @property
+    def jobs(self):
+        """What the processes found to do."""
+        found = []
+        for line in self.started.read_text().splitlines() if self.started.exists() else ():
+            arguments, stdin_is_open = json.loads(line)
+            options = results.parse(arguments)
+            assert options.workers == 0 and options.end_with_stdin and stdin_is_open
+            assert options.cores in ([], [2, 7], [4])
+            found += scheduling.jobs_of(options)
+        return found
+
+
 @pytest.fixture
-def processes(monkeypatch):
-    """Stands in for the processes: records rows and seeds, and fails where `fails` says so."""
-    started = SimpleNamespace(jobs=[], data=[], fails=lambda row, number: False)
-
-    class Process:
-        def __init__(self, command, stdin, stdout, stderr):
-            assert Path(command[1]).samefile(results.__file__)
-            self.options = results.parse(command[2:])
-            assert self.options.workers == 0 and self.options.end_with_stdin
-            assert stdin == subprocess.PIPE  # it sees the end of this process
-            stdout.write("as it went\n")
-
-        __enter__ = __exit__ = lambda self, *_: self
-
-        def wait(self):
-            (job,) = scheduling.jobs_of(self.options)  # what the process finds to do
-            started.jobs.append(job)
-            return int(started.fails(*job[1:]))
-
-    monkeypatch.setattr(scheduling.subprocess, "Popen", Process)
+def processes(tmp_path, monkeypatch):
+    assert scheduling.SCRIPT.samefile(results.__file__)
+    started = Processes(tmp_path / "processes")
+    monkeypatch.setattr(scheduling, "SCRIPT", started.script)
+    monkeypatch.setattr(scheduling, "AVAILABLE", [2, 4, 7])
+    started.data = []
     monkeypatch.setattr(scheduling, "prepare_data", started.data.append)
     return started
 
 
-@pytest.mark.parametrize("cores", [[4, 2, 7], []])  # without: another system than Linux
-def test_each_training_is_a_process(cores, processes, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(scheduling, "AVAILABLE", cores)
+def test_each_training_is_a_process(processes, tmp_path, capsys):
     command = ["train", "python_stdlib", "--workers", "2", "--output", str(tmp_path)]
     results.main(command)
     rows = EXPERIMENTS["python_stdlib"].rows
@@ -173,22 +196,29 @@ def test_each_training_is_a_process(cores, processes, tmp_path, capsys, monkeypa
     assert f"1 of 6 trainings are done in {tmp_path}\n" in capsys.readouterr().out
 
 
+def test_where_cores_cannot_be_chosen(processes, tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduling, "AVAILABLE", [])  # on another system than Linux
+    results.main(["train", "ptb", "--row", "LSTM", "--seeds", "1", "--output", str(tmp_path)])
+    assert processes.jobs == [("ptb", "LSTM", 1)]
+
+
 def test_failures_are_told_in_the_end(processes, tmp_path):
     command = ["train", "ptb", "--row", "LSTM", "--row", "HyperLSTM", "--output", str(tmp_path)]
-    processes.fails = lambda row, number: row == "LSTM"
+    command += ["--workers", "2"]
+    processes.fail(("LSTM", 0))
     with pytest.raises(ValueError, match=r"ptb.LSTM.0.log\.txt says why"):
         results.main(command)
     # The other seeds have no learning rate; the other row goes on.
     assert [number for _, row, number in processes.jobs if row == "LSTM"] == [0]
     assert len(processes.jobs) == 4
-    processes.fails = lambda row, number: number == 2
+    processes.fail(("HyperLSTM", 2))
     with pytest.raises(ValueError, match=r"HyperLSTM.2.log\.txt says why"):
         results.main(command)
 
 
 def test_again_reaches_the_processes(kept, processes, tmp_path):
     (kept / "mnist.json").write_text(json.dumps({"plain": [text_run(n, 1.0) for n in range(3)]}))
-    command = ["train", "mnist", "--row", "plain", "--output", str(tmp_path)]
+    command = ["train", "mnist", "--row", "plain", "--workers", "2", "--output", str(tmp_path)]
     results.main(command)
     assert processes.jobs == []
     results.main([*command, "--again"])
@@ -197,9 +227,9 @@ def test_again_reaches_the_processes(kept, processes, tmp_path):
 
 @pytest.mark.parametrize(("name", "row"), [("mnist", "hyper"), ("symmetry", "default, 16")])
 def test_where_no_first_seed_is_needed(name, row, processes, tmp_path):
-    processes.fails = lambda row, number: number == 0
+    processes.fail((row, 0))
     with pytest.raises(ValueError, match=r"0.log\.txt says why"):
-        results.main(["train", name, "--row", row, "--output", str(tmp_path)])
+        results.main(["train", name, "--row", row, "--workers", "2", "--output", str(tmp_path)])
     assert sorted(number for _, _, number in processes.jobs) == [0, 1, 2]
     assert processes.data == [{EXPERIMENTS[name].data}]
 
@@ -228,11 +258,12 @@ def test_a_training_ends_with_the_process_that_started_it():
 
 def test_a_training_ends_its_process_at_once():
     process = run_in_examples(
+        "import experiments; experiments.training = None; "  # importing it takes seconds
         "print('done'); scheduling.train_here([], results.parse(['train', '--end-with-stdin'])); "
         "print('later')"
     )
     with process.stdin, process.stdout:  # open, so that it is not that which ends the process
-        assert process.wait(120) == 0
+        assert process.wait(20) == 0
         assert process.stdout.read() == "done\n"
 
 
