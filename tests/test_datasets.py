@@ -336,11 +336,6 @@ class TestStreams:
                 np.testing.assert_array_equal(inputs[:, 0], previous)
             previous = targets[:, -1]
 
-    def test_only_the_end_is_left_out(self):
-        streams = Streams(text_of(107), 3, 5)
-        seen = np.concatenate([streams.batch(step)[1].ravel() for step in range(7)])
-        assert sorted(seen) == list(range(1, 106))
-
 
 class TestWindows:
     def order(self, number, seed=0, length=1007):

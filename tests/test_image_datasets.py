@@ -1,7 +1,5 @@
 import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,26 +56,6 @@ class TestTensorflowDatasets:
         assert [len(data.train[1]), len(data.validation[1])] == [train, 5_000]
         assert len(data.test()[0]) == 10_000
         assert data.classes == 10
-
-    def test_what_cannot_be_had_is_one_line_with_alternatives(self, tmp_path):
-        code = "from common.images.datasets import load_images; load_images('fashion_mnist')"
-        environment = {
-            **os.environ,
-            "TFDS_DATA_DIR": str(tmp_path),
-            "HTTPS_PROXY": "http://127.0.0.1:9",
-            "https_proxy": "http://127.0.0.1:9",
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env=environment,
-            cwd=Path(datasets.__file__).parents[2],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        last = done.stderr.strip().splitlines()[-1]
-        assert "'fashion_mnist' needs tensorflow-datasets" in last
-        assert "--dataset digits needs no download" in last
 
     def test_unknown(self):
         with pytest.raises(ValueError, match="must be one of mnist.*digits. Received: 'svhn'"):

@@ -413,11 +413,6 @@ def test_check_of_several_seeds(page, monkeypatch, capsys):
     assert "here -0.050\n" in capsys.readouterr().out
 
 
-def test_small_seeds_are_seeds():
-    for experiment in EXPERIMENTS.values():
-        assert set(experiment.small_seeds) <= set(experiment.seeds)
-
-
 def runs_of(validation, *values):
     return [{"history": [{"step": 10, validation: value}]} for value in values]
 
