@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import cifar10
 import mnist
+from common import command_line
 from common.images import datasets as image_datasets
 from common.images import training as image_training
 from common.images.datasets import ImageData
@@ -180,6 +181,33 @@ class TestMnist:
         assert len(results["history"]) == 2
         assert card["error"] == results["error"] and card["settings"]["epochs"] == 2
 
+    def test_a_run_that_diverges_is_reported_and_the_next_one_trained(
+        self, tmp_path, monkeypatch, capsys
+    ):
+        def train(folder, *more):
+            arguments = "--dataset digits --networks plain --epochs 2".split()
+            mnist.main([*arguments, "--output", str(tmp_path / folder), *more])
+            return json.loads((tmp_path / folder / "results.json").read_text())["plain"]
+
+        make, rates = mnist.make_optimizer, [1e30]
+        monkeypatch.setattr(
+            mnist,
+            "make_optimizer",
+            lambda s: keras.optimizers.SGD(rates.pop()) if rates else make(s),
+        )
+        with pytest.raises(ValueError, match="^plain-0: .* is nan at step 2. .* Nothing was saved"):
+            train("at_once", "--seeds", "0", "1")
+        assert [*(tmp_path / "at_once" / "plain-0").iterdir()] == []
+        (run,) = json.loads((tmp_path / "at_once" / "results.json").read_text())["plain"]
+        assert [run["settings"]["seed"], run["diverged"], run["epochs"]] == [1, False, 2]
+
+        rates += [keras.optimizers.schedules.PiecewiseConstantDecay([12], [1e-3, 1e30])] * 2
+        results = train("later")
+        assert [results[0][name] for name in ("diverged", "epochs")] == [True, 1]
+        printed = capsys.readouterr().out
+        assert "at step 15." in printed and "where training diverged" in printed
+        assert train("later", "--resume") == results
+
     def test_schedules(self):
         paper, notebook = mnist.parse([]), mnist.parse(["--schedule", "notebook"])
         assert (paper.epochs, paper.patience, paper.batch_size) == (300, 30, 1000)
@@ -214,19 +242,21 @@ class TestCifar10:
             for name, value in one.items():
                 np.testing.assert_array_equal(value, other[name])
 
-    @pytest.mark.usefixtures("no_tensorflow_datasets")
-    def test_results(self, tmp_path):
-        results = train_cifar10(tmp_path, "--tensorboard", str(tmp_path / "board"))
-        assert (tmp_path / "hyper_embedding_similarity.png").read_bytes().startswith(b"\x89PNG")
+    def test_results(self, trained, tmp_path):
+        board = tmp_path / "board"
+        options = "--networks hyper --seeds 3 --resume --tensorboard".split()
+        results = train_cifar10(trained, *options, str(board))
+        assert (trained / "hyper_embedding_similarity.png").read_bytes().startswith(b"\x89PNG")
+        assert [path.name for path in board.iterdir()] == ["hyper-3"]
+        assert len([*(board / "hyper-3").iterdir()]) == 1
         for network, weights in (("hyper", 81_635), ("plain", 77_395)):
             (run,) = results[network]
             assert run["parameters"] == weights
             assert [record["step"] for record in run["history"]] == [4, 8, 12]
-            assert len(list((tmp_path / "board" / f"{network}-0").iterdir())) == 1
-            model = keras.models.load_model(tmp_path / f"{network}-0" / "best.keras")
+            model = keras.models.load_model(trained / f"{network}-3" / "best.keras")
             images, labels = small_images().test()
             assert image_training.error_rate(model, images, labels) == run["error"]["test"]
-            served = tf.saved_model.load(str(tmp_path / f"{network}-0" / "saved_model"))
+            served = tf.saved_model.load(str(trained / f"{network}-3" / "saved_model"))
             outputs = served.signatures["serving_default"](images=tf.constant(images))
             probabilities = keras.ops.softmax(model(images))
             np.testing.assert_allclose(outputs["probabilities"], probabilities, 1e-4, 1e-4)
@@ -248,39 +278,10 @@ class TestCifar10:
         assert results["plain"][1] == first["plain"][0]
 
     @pytest.mark.usefixtures("no_tensorflow_datasets")
-    def test_a_run_that_diverges_is_reported_and_the_next_one_trained(
-        self, tmp_path, monkeypatch, capsys
-    ):
-        make = cifar10.make_optimizer
-        rates = [1e30, 1e30]
-
-        def make_optimizer(network, steps):
-            rate = keras.optimizers.schedules.PiecewiseConstantDecay([4], rates)
-            return keras.optimizers.SGD(rate) if network == "hyper" else make(network, steps)
-
-        monkeypatch.setattr(cifar10, "make_optimizer", make_optimizer)
-        with pytest.raises(ValueError, match="^hyper-0: .* is nan at step 2. .* Nothing was saved"):
-            train_cifar10(tmp_path / "at_once")
-        assert [*(tmp_path / "at_once" / "hyper-0").iterdir()] == []
-        results = json.loads((tmp_path / "at_once" / "results.json").read_text())
-        assert [*results] == ["plain"]
-        assert [results["plain"][0][name] for name in ("diverged", "epochs")] == [False, 3]
-
-        rates[0] = 1e-3
-        results = train_cifar10(tmp_path / "later", "--networks", "hyper")
-        assert [results["hyper"][0][name] for name in ("diverged", "epochs")] == [True, 1]
-        printed = capsys.readouterr().out
-        assert "at step 7." in printed and "where training diverged" in printed
-        again = train_cifar10(tmp_path / "later", "--networks", "hyper", "--resume")
-        assert again == results
-
-    @pytest.mark.usefixtures("no_tensorflow_datasets")
-    @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-    def test_mixed_precision(self, tmp_path, precision):
+    def test_mixed_precision(self, tmp_path):
+        options = "--precision mixed_float16 --networks hyper".split()
         try:
-            (run,) = train_cifar10(tmp_path, "--precision", precision, "--networks", "hyper")[
-                "hyper"
-            ]
+            (run,) = train_cifar10(tmp_path, *options)["hyper"]
         finally:
             keras.config.set_dtype_policy("float32")
         assert run["history"][-1]["loss"] < run["history"][0]["loss"]
@@ -375,42 +376,48 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
-        ("mnist.py", ["--dataset", "svhn"], "argument --dataset: invalid choice: 'svhn'"),
-        ("mnist.py", ["--epochs", "0"], "must be a positive integer. Received: 0"),
-        ("mnist.py", ["--dataset", "digits", "--batch-size", "9999"], "must not exceed the 1258"),
-        ("mnist.py", ["--dataset", "digits", "--output", "/dev/null/x"], "can be written"),
-        ("cifar10.py", ["--networks", "big"], "argument --networks: invalid choice"),
-        ("cifar10.py", ["--depth", "17"], "must be 6n + 4"),
+        (mnist, ["--dataset", "svhn"], "argument --dataset: invalid choice: 'svhn'"),
+        (mnist, ["--epochs", "0"], "must be a positive integer. Received: 0"),
+        (mnist, ["--dataset", "digits", "--batch-size", "9999"], "must not exceed the 1258"),
+        (mnist, ["--dataset", "digits", "--output", "/dev/null/x"], "can be written"),
+        (cifar10, ["--networks", "big"], "argument --networks: invalid choice"),
+        (cifar10, ["--depth", "17"], "must be 6n + 4"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_2(script, arguments, message):
+def test_mistakes_are_one_line_and_exit_2(script, arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [script.__file__, *arguments])
+    with pytest.raises(SystemExit) as caught:
+        command_line.run(script.main)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    ("script", "prepared", "message"),
+    [
+        ("mnist.py --dataset fashion_mnist", None, "--dataset digits needs no download"),
+        ("cifar10.py", "cifar10", "must not exceed the 45000 training images"),
+    ],
+)
+def test_data_that_cannot_be_had_or_used_is_one_line(script, prepared, message, tmp_path):
+    """Of processes of their own, since TensorFlow writes to stderr as well."""
+    script, *more = script.split()
+    environment = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9"}
+    environment |= {"https_proxy": environment["HTTPS_PROXY"]}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    if prepared is None:
+        environment["TFDS_DATA_DIR"] = str(tmp_path)
+    elif not os.path.isdir(os.path.join(os.environ.get("TFDS_DATA_DIR", ""), prepared)):
+        pytest.skip(f"TFDS_DATA_DIR has no {prepared}")
     done = subprocess.run(
-        [sys.executable, EXAMPLES / script, *arguments],
+        [sys.executable, EXAMPLES / script, *more, "--batch-size", "99999", "--output", tmp_path],
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 1, done.stderr
     assert message in done.stderr
-
-
-@pytest.mark.parametrize(("script", "name"), [("mnist.py", "mnist"), ("cifar10.py", "cifar10")])
-def test_data_that_cannot_be_had_or_used_is_one_line(script, name, tmp_path):
-    folder = os.environ.get("TFDS_DATA_DIR", "")
-    tried = {"cannot": str(tmp_path)}
-    if os.path.isdir(os.path.join(folder, name)):
-        tried["can"] = folder
-    for data_dir in tried.values():
-        environment = {**os.environ, "TFDS_DATA_DIR": data_dir}
-        environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
-        environment |= {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
-        done = subprocess.run(
-            [sys.executable, EXAMPLES / script, "--batch-size", "99999", "--output", tmp_path],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 2
-        assert done.stderr.count("\n") == 1, done.stderr
