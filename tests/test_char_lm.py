@@ -74,13 +74,6 @@ class TestTrain:
         assert {"python", "keras", "tensorflow", "numpy"} < set(results["versions"])
         assert len(results["sample"]) == 40 + 20
 
-    def test_one_seed_gives_one_result(self, trained, text, tmp_path):
-        again = tiny_run(text, tmp_path, "--epochs", "4")
-        assert without_times(again.fit()) == without_times(trained[1]["history"])
-        one, other = (evaluation.load(run.best.path).get_weights() for run in (again, trained[0]))
-        for a, b in zip(one, other, strict=True):
-            np.testing.assert_array_equal(a, b)
-
     def test_steps_end_within_an_epoch_and_may_grow(self, text, tmp_path):
         def steps(*options):
             options += ("--cell", "hyper_simple_rnn")  # takes the least time to compile
@@ -202,8 +195,9 @@ def test_a_killed_run_continues_as_if_it_had_not_been_killed(batching, text, tmp
     resumed, run = tiny_run(text, killed, *options, "--resume"), tiny_run(text, whole, *options)
     assert resumed.checkpoint.epoch == 2
     assert without_times(resumed.fit()) == without_times(run.fit())
-    if batching == "streams":  # what follows does not depend on the batching
-        assert without_times(resumed.score()) == without_times(run.score())
+    best = [evaluation.load(one.best.path).get_weights() for one in (resumed, run)]
+    for one, other in zip(*best, strict=True):
+        np.testing.assert_array_equal(one, other)
     with np.load(killed / "checkpoint.npz") as one, np.load(whole / "checkpoint.npz") as other:
         names = [name for name in one.files if name.startswith("variable_")]
         states = 4 if batching == "streams" else 0
@@ -236,9 +230,10 @@ def test_resume_of_what_the_demo_runs(text, tmp_path):
 
 def test_step_n_learns_from_batch_n(text, tmp_path):
     """`fit` on a generator against one step after the other by hand."""
-    run = tiny_run(text, tmp_path, "--steps", "3", "--steps-per-epoch", "3")
+    cell = ("--cell", "hyper_simple_rnn")  # takes the least time to compile
+    run = tiny_run(text, tmp_path, "--steps", "3", "--steps-per-epoch", "3", *cell)
     run.fit()
-    other = tiny_run(text, tmp_path / "other")
+    other = tiny_run(text, tmp_path / "other", *cell)
     other.model.compile(
         keras.optimizers.Adam(0.05, global_clipnorm=1.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -294,31 +289,23 @@ class TestEvaluation:
             assert {"serving_default", "tokens", "step", "generate"} <= set(signatures)
             card = json.loads((path / "card.json").read_text("utf-8"))
             assert card["bits_per_character"] == results["bits_per_character"]
+            assert card["settings"] == results["settings"]
             assert card["vocabulary"] == run.text.vocabulary
+        assert capsys.readouterr().err == ""
 
-    def test_a_card_has_no_scores_of_a_model_before(self, trained, text, tmp_path, capsys):
-        """Training goes on, finds a better model and is killed before it is evaluated."""
+    def test_a_card_has_no_scores_of_a_model_before(self, trained, tmp_path, capsys):
+        """As if training had found a better model and had been killed before it was evaluated."""
         folder, saved_model = tmp_path / "run", tmp_path / "saved_model"
         shutil.copytree(trained[0].output, folder)
-        run = tiny_run(text, folder, "--epochs", "6", "--resume")
-        before = run.best.path.read_bytes()
-        run.fit()
-        assert run.best.path.read_bytes() != before
-
-        def exported():
-            checkpoint = ["--checkpoint", str(run.best.path)]
-            char_lm.main(["export", *checkpoint, "--output", str(saved_model)])
-            card = json.loads((saved_model / "card.json").read_text("utf-8"))
-            return card, capsys.readouterr().err
-
-        card, error = exported()
+        model = keras.models.load_model(folder / "best.keras")
+        model.set_weights([0.9 * weight for weight in model.get_weights()])
+        model.save(folder / "best.keras")
+        checkpoint = ["--checkpoint", str(folder / "best.keras")]
+        char_lm.main(["export", *checkpoint, "--output", str(saved_model)])
+        card = json.loads((saved_model / "card.json").read_text("utf-8"))
+        error = capsys.readouterr().err
         assert "bits_per_character" not in card and "settings" not in card
         assert error.count("\n") == 1 and str(folder) in error and "--resume" in error
-        results = run.report()
-        card, error = exported()
-        assert error == ""
-        assert card["bits_per_character"] == results["bits_per_character"]
-        assert card["settings"] == results["settings"]
 
 
 class TestBadInput:
