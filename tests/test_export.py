@@ -31,72 +31,76 @@ else:
     raise SystemExit("keras_hypernets could be imported")
 import tensorflow as tf
 
-signatures = tf.saved_model.load(sys.argv[1]).signatures
-results = {"signatures": sorted(signatures)}
-texts = tf.constant(["ab c", "é\\nb"])
-read = signatures["serving_default"](text=texts)
-results["logits"] = read["logits"].numpy().tolist()
-results["lengths"] = read["lengths"].numpy().tolist()
-ids = tf.constant([[0, 1, 3, 2], [5, 4, 1, 0]])
-results["tokens"] = signatures["tokens"](ids=ids)["logits"].numpy().tolist()
-settings = {"temperature": tf.constant(0.8), "seed": tf.constant(5)}
-settings |= {"top_k": tf.constant(5), "top_p": tf.constant(0.9)}
+def answers(path):
+    signatures = tf.saved_model.load(path).signatures
+    results = {"signatures": sorted(signatures)}
+    texts = tf.constant(["ab c", "é\\nb"])
+    read = signatures["serving_default"](text=texts)
+    results["logits"] = read["logits"].numpy().tolist()
+    results["lengths"] = read["lengths"].numpy().tolist()
+    ids = tf.constant([[0, 1, 3, 2], [5, 4, 1, 0]])
+    results["tokens"] = signatures["tokens"](ids=ids)["logits"].numpy().tolist()
+    settings = {"temperature": tf.constant(0.8), "seed": tf.constant(5)}
+    settings |= {"top_k": tf.constant(5), "top_p": tf.constant(0.9)}
 
-def generate(prompt, length=12, stop="", **settings):
-    given = {"prompt": tf.constant(prompt), "length": tf.constant(length), **settings}
-    return signatures["generate"](stop=tf.constant(stop), **given)["text"]
+    def generate(prompt, length=12, stop="", **settings):
+        given = {"prompt": tf.constant(prompt), "length": tf.constant(length), **settings}
+        return signatures["generate"](stop=tf.constant(stop), **given)["text"]
 
-written = generate(["ab c", "é\\nb"], **settings)
-results["text"] = [text.decode() for text in written.numpy()]
-every = {**settings, "top_k": tf.constant(0), "top_p": tf.constant(1.0)}
-stopped = generate(["ab c", "é\\nb"], 40, "a", **every)
-results["stopped"] = [text.decode() for text in stopped.numpy()]
+    written = generate(["ab c", "é\\nb"], **settings)
+    results["text"] = [text.decode() for text in written.numpy()]
+    every = {**settings, "top_k": tf.constant(0), "top_p": tf.constant(1.0)}
+    stopped = generate(["ab c", "é\\nb"], 40, "a", **every)
+    results["stopped"] = [text.decode() for text in stopped.numpy()]
 
-step = signatures["step"]
-inputs = step.structured_input_signature[1]
-states = {n: tf.zeros([1, s.shape[1]]) for n, s in inputs.items() if n.startswith("state")}
-ids, drawn, position = [0, 1, 3], [], 0
-while len(drawn) < 12:
-    out = step(ids=tf.constant([ids.pop(0)]), position=tf.constant(position), **settings, **states)
-    states = {n: out[n] for n in states}
-    if not ids:
-        drawn.append(int(out["next_id"][0]))
-        ids, position = [drawn[-1]], position + 1
-results["stepped"] = drawn
-for signature, mistake in {
-    "serving_default": {"text": tf.constant(["aXb"])},
-    "tokens": {"ids": tf.constant([[0, 7]])},
-    "step": {"ids": tf.constant([-1]), "position": tf.constant(0), **settings, **states},
-}.items():
-    try:
-        signatures[signature](**mistake)
-    except tf.errors.InvalidArgumentError as error:
-        results[f"bad {signature}"] = str(error)
-for temperature in (float("inf"), float("nan"), -0.1, 2e30):
-    one = {"ids": tf.constant([1]), "position": tf.constant(0), **states}
-    try:
-        step(**one, **{**settings, "temperature": tf.constant(temperature)})
-    except tf.errors.InvalidArgumentError as error:
-        results[f"step at {temperature}"] = str(error)
-for name, mistake in {
-    "empty": {"prompt": [""]},
-    "none": {"prompt": tf.zeros([0], tf.string)},
-    "length": {"length": 0},
-    "long": {"length": 1001},
-    "very long": {"length": 2**31 - 1, "prompt": ["a", "b"]},
-    "many": {"length": 500, "prompt": ["a", "b", "c"]},
-    "stop": {"stop": "aY"},
-    "temperature": {"temperature": tf.constant(float("nan"))},
-    "hot": {"temperature": tf.constant(float("inf"))},
-    "top_k": {"top_k": tf.constant(-1)},
-    "top_p": {"top_p": tf.constant(0.0)},
-}.items():
-    try:
-        generate(**{"prompt": ["a"], **settings, **mistake})
-    except tf.errors.InvalidArgumentError as error:
-        results[name] = str(error)
-results["most"] = len(generate(["a"], 1000, **settings).numpy()[0].decode())
-print(json.dumps(results))
+    step = signatures["step"]
+    inputs = step.structured_input_signature[1]
+    states = {n: tf.zeros([1, s.shape[1]]) for n, s in inputs.items() if n.startswith("state")}
+    ids, drawn, position = [0, 1, 3], [], 0
+    while len(drawn) < 12:
+        one = {"ids": tf.constant([ids.pop(0)]), "position": tf.constant(position)}
+        out = step(**one, **settings, **states)
+        states = {n: out[n] for n in states}
+        if not ids:
+            drawn.append(int(out["next_id"][0]))
+            ids, position = [drawn[-1]], position + 1
+    results["stepped"] = drawn
+    for signature, mistake in {
+        "serving_default": {"text": tf.constant(["aXb"])},
+        "tokens": {"ids": tf.constant([[0, 7]])},
+        "step": {"ids": tf.constant([-1]), "position": tf.constant(0), **settings, **states},
+    }.items():
+        try:
+            signatures[signature](**mistake)
+        except tf.errors.InvalidArgumentError as error:
+            results[f"bad {signature}"] = str(error)
+    for temperature in (float("inf"), float("nan"), -0.1, 2e30):
+        one = {"ids": tf.constant([1]), "position": tf.constant(0), **states}
+        try:
+            step(**one, **{**settings, "temperature": tf.constant(temperature)})
+        except tf.errors.InvalidArgumentError as error:
+            results[f"step at {temperature}"] = str(error)
+    for name, mistake in {
+        "empty": {"prompt": [""]},
+        "none": {"prompt": tf.zeros([0], tf.string)},
+        "length": {"length": 0},
+        "long": {"length": 1001},
+        "very long": {"length": 2**31 - 1, "prompt": ["a", "b"]},
+        "many": {"length": 500, "prompt": ["a", "b", "c"]},
+        "stop": {"stop": "aY"},
+        "temperature": {"temperature": tf.constant(float("nan"))},
+        "hot": {"temperature": tf.constant(float("inf"))},
+        "top_k": {"top_k": tf.constant(-1)},
+        "top_p": {"top_p": tf.constant(0.0)},
+    }.items():
+        try:
+            generate(**{"prompt": ["a"], **settings, **mistake})
+        except tf.errors.InvalidArgumentError as error:
+            results[name] = str(error)
+    results["most"] = len(generate(["a"], 1000, **settings).numpy()[0].decode())
+    return results
+
+print(json.dumps([answers(path) for path in sys.argv[1:]]))
 """
 
 
@@ -152,61 +156,65 @@ class ExportSavedModel(tf.test.TestCase):
         return path
 
     def test_another_process_computes_the_same(self):
+        made = {}
         for cell in ("hyper_lstm", "lstm"):
-            path = self.folder(cell)
             options = {"recurrent_dropout": 0.2} if cell == "hyper_lstm" else {}
             model = small(cell, layers=2, dropout=0.2, stateful=True, batch_size=3, **options)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile("adam", loss, run_eagerly=True)
             model.fit(np.ones((3, 5), int), np.ones((3, 5), int), batch_size=3, verbose=0)
-            with warnings.catch_warnings(action="error"):  # its states start from zeros
-                export_saved_model(model, path, max_length=1000)
-            run = subprocess.run(
-                [sys.executable, "-c", CLIENT, path], capture_output=True, text=True, check=False
-            )
-            self.assertEqual(run.returncode, 0, run.stderr)
-            results = json.loads(run.stdout)
-            self.assertEqual(
-                results["signatures"], ["generate", "serving_default", "step", "tokens"]
-            )
-            embedding = model.get_layer("embedding")
             free = small(cell, layers=2, dropout=0.2)
             free.set_weights(model.get_weights())
-            self.assertEqual(results["lengths"], [4, 3])
-            for text, logits in zip(("ab c", "é\nb"), results["logits"], strict=True):
-                expected = free(embedding.encode(text)[None])[0]
-                self.assertAllClose(logits[: len(text)], expected, 1e-6, 1e-6)
-            self.assertAllClose(
-                results["tokens"], free(np.array([[0, 1, 3, 2], [5, 4, 1, 0]])), 1e-6, 1e-6
-            )
-            texts = char_lm.generate(model, ["ab c", "é\nb"], 12, 0.8, 5, 5, 0.9)
-            self.assertEqual(results["text"], texts)
-            texts = char_lm.generate(model, ["ab c", "é\nb"], 40, 0.8, 5, stop="a")
-            self.assertEqual(results["stopped"], texts)
-            alone = char_lm.generate(model, "ab ", 12, 0.8, 5, 5, 0.9)
-            self.assertEqual("ab " + embedding.decode(results["stepped"]), alone)
-            for key, message in {
-                "bad serving_default": "must be in the vocabulary. Unknown:] [X]",
-                "bad tokens": "`ids` must be positions in the vocabulary",
-                "bad step": "`ids` must be positions in the vocabulary",
-                **dict.fromkeys(("temperature", "hot"), "`temperature` must be in [0, 1e30]"),
-                **dict.fromkeys(
-                    [f"step at {temperature}" for temperature in ("inf", "nan", "-0.1", "2e+30")],
-                    "`temperature` must be in [0, 1e30]",
-                ),
-                **dict.fromkeys(
-                    ("long", "very long", "many"),
-                    "`length` times the number of prompts must be at most 1000",
-                ),
-                "top_k": "`top_k` must be at least 1, or 0 for all",
-                "top_p": "`top_p` must be above 0 and at most 1",
-                "stop": "`stop` must be in the vocabulary. Unknown:] [Y]",
-                "empty": "`prompt` must have at least one character",
-                "none": "`prompt` must have at least one text",
-                "length": "`length` must be at least 1",
-            }.items():
-                self.assertIn(message, results[key])
-            self.assertEqual(results["most"], 1001)
+            path = self.folder(cell)
+            with warnings.catch_warnings(action="error"):  # its states start from zeros
+                export_saved_model(model, path, max_length=1000)
+            made[path] = model, free
+        run = subprocess.run(
+            [sys.executable, "-c", CLIENT, *made], capture_output=True, text=True, check=False
+        )
+        self.assertEqual(run.returncode, 0, run.stderr)
+        for models, results in zip(made.values(), json.loads(run.stdout), strict=True):
+            self.check_answers(*models, results)
+
+    def check_answers(self, model, free, results):
+        """Those of the client: `free` has the same weights as `model` and no states of its own."""
+        self.assertEqual(results["signatures"], ["generate", "serving_default", "step", "tokens"])
+        embedding = model.get_layer("embedding")
+        self.assertEqual(results["lengths"], [4, 3])
+        for text, logits in zip(("ab c", "é\nb"), results["logits"], strict=True):
+            expected = free(embedding.encode(text)[None])[0]
+            self.assertAllClose(logits[: len(text)], expected, 1e-6, 1e-6)
+        self.assertAllClose(
+            results["tokens"], free(np.array([[0, 1, 3, 2], [5, 4, 1, 0]])), 1e-6, 1e-6
+        )
+        texts = char_lm.generate(model, ["ab c", "é\nb"], 12, 0.8, 5, 5, 0.9)
+        self.assertEqual(results["text"], texts)
+        texts = char_lm.generate(model, ["ab c", "é\nb"], 40, 0.8, 5, stop="a")
+        self.assertEqual(results["stopped"], texts)
+        alone = char_lm.generate(model, "ab ", 12, 0.8, 5, 5, 0.9)
+        self.assertEqual("ab " + embedding.decode(results["stepped"]), alone)
+        for key, message in {
+            "bad serving_default": "must be in the vocabulary. Unknown:] [X]",
+            "bad tokens": "`ids` must be positions in the vocabulary",
+            "bad step": "`ids` must be positions in the vocabulary",
+            **dict.fromkeys(("temperature", "hot"), "`temperature` must be in [0, 1e30]"),
+            **dict.fromkeys(
+                [f"step at {temperature}" for temperature in ("inf", "nan", "-0.1", "2e+30")],
+                "`temperature` must be in [0, 1e30]",
+            ),
+            **dict.fromkeys(
+                ("long", "very long", "many"),
+                "`length` times the number of prompts must be at most 1000",
+            ),
+            "top_k": "`top_k` must be at least 1, or 0 for all",
+            "top_p": "`top_p` must be above 0 and at most 1",
+            "stop": "`stop` must be in the vocabulary. Unknown:] [Y]",
+            "empty": "`prompt` must have at least one character",
+            "none": "`prompt` must have at least one text",
+            "length": "`length` must be at least 1",
+        }.items():
+            self.assertIn(message, results[key])
+        self.assertEqual(results["most"], 1001)
 
     def test_keras_own_export(self):
         def of_keras(model, path):

@@ -133,10 +133,11 @@ def test_tensorflow_without_keras(exported):
 def test_saved_model_cli(exported, tmp_path):
     for kind, (path, _, requests, expected) in exported.items():
         commands = [f"show|--dir|{path}|--all"]
+        graph = saved_model_pb2.SavedModel.FromString((Path(path) / "saved_model.pb").read_bytes())
         for name, inputs in requests:
             values = tmp_path / f"{kind}-{name}.npz"
-            specs = tf.saved_model.load(path).signatures[name].structured_input_signature[1]
-            dtypes = {k: spec.dtype.as_numpy_dtype for k, spec in specs.items()}
+            specs = graph.meta_graphs[0].signature_def[name].inputs
+            dtypes = {k: tf.as_dtype(specs[k].dtype).as_numpy_dtype for k in inputs}
             arrays = {
                 k: np.char.encode(v, "utf-8") if dtypes[k] is object else np.array(v, dtypes[k])
                 for k, v in inputs.items()
