@@ -324,7 +324,7 @@ class InitialValues(tf.test.TestCase):
         y = np.cumsum(x, axis=1) * x
         cell = HyperLSTMCell(8, 4, 4, hyper_initializer=hyper_initializer)
         model = keras.Sequential([keras.Input((8, 3)), rnn(cell), keras.layers.Dense(3)])
-        model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=False)
+        model.compile(keras.optimizers.Adam(0.01), "mse")
         model.fit(x, y, epochs=100, verbose=0)
         scale = {w.name: keras.ops.convert_to_numpy(w) for w in cell.weights}["scale_kernel"]
         return np.linalg.svd(scale[:8], compute_uv=False)
