@@ -310,7 +310,7 @@ class AsALayer(tf.test.TestCase):
         layer = HyperLSTM(6, return_sequences=True, recurrent_dropout=0.2, **SMALL)
         inputs = keras.Input((None, 4))
         model = keras.Model(inputs, layer(keras.layers.Dense(4)(layer(inputs)[..., :4])))
-        model.compile(keras.optimizers.Adam(0.03), "mse", jit_compile=False)
+        model.compile(keras.optimizers.Adam(0.03), "mse")
         rng = np.random.default_rng(0)
         data = rng.standard_normal((4, 7, 4)).astype("float32")
         path = os.path.join(self.get_temp_dir(), "model")
