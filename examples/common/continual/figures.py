@@ -1,0 +1,76 @@
+"""Prints and draws how methods remember tasks."""
+
+import statistics
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure  # not pyplot, which may look for a screen
+
+
+def print_table(results: dict[str, dict[str, dict]]) -> None:
+    """Prints the mean over the seeds of the scores after the last task."""
+    print(f"\n{'':22} {'weights':>9}  {'mean of all tasks':18} {'task inferred':14} each task")
+    for method, runs in results.items():
+        runs = list(runs.values())
+        last = np.mean([run["scores"][-1] for run in runs], axis=0)
+        accuracy = runs[0]["metric"] == "accuracy"
+        shown = 100 * last if accuracy else last
+        mean = f"{np.mean(shown):.2f} %" if accuracy else f"{np.mean(shown):.5f}"
+        inferred = [statistics.mean(run["inferred"][-1]) for run in runs if run["inferred"]]
+        inferred = f"{statistics.mean(inferred):.2f} %" if inferred else ""
+        each = " ".join(f"{one:.2f}" if accuracy else f"{one:.5f}" for one in shown)
+        print(f"{method:22} {runs[0]['parameters']:9,}  {mean:18} {inferred:14} {each}")
+
+
+def draw(results: dict[str, dict[str, dict]], folder: Path) -> None:
+    """Draws the scores of every task after every task, and those of the first one."""
+    first, matrices = folder / "first_task.png", folder / "all_tasks.png"
+    _draw_first(results).savefig(first)
+    _draw_matrices(results).savefig(matrices)
+    print(f"\nplots    {first}, {matrices}\nresults  results.json in each folder of {folder}")
+
+
+def _means(runs):
+    return np.mean([run["scores"] for run in runs.values()], axis=0)
+
+
+def _draw_first(results):
+    figure = Figure((6, 4), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for method, runs in results.items():
+        scores = _means(runs)[:, 0]
+        if len(scores) == 1:  # learned at once
+            axes.axhline(scores[0], color="0.6", linestyle="--", label=method)
+        else:
+            axes.plot(np.arange(1, len(scores) + 1), scores, "o-", label=method)
+    axes.set_xlabel("tasks learned")
+    axes.set_ylabel(_label(results, "of task 1"))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
+    return figure
+
+
+def _draw_matrices(results):
+    shown = {method: _means(runs) for method, runs in results.items()}
+    shown = {method: scores for method, scores in shown.items() if len(scores) > 1}
+    figure = Figure((0.8 + 3 * max(len(shown), 1), 3.2), dpi=150, layout="constrained")
+    for axes, (method, scores) in zip(
+        figure.subplots(1, max(len(shown), 1), squeeze=False)[0], shown.items(), strict=False
+    ):
+        known = np.tril(np.ones_like(scores, bool))
+        values = np.where(known, scores, np.nan)
+        image = axes.imshow(values, vmin=0, vmax=max(1, np.nanmax(values)), cmap="viridis")
+        axes.set_title(method, fontsize="medium")
+        axes.set_xlabel("task")
+        axes.set_xticks(range(len(scores)), range(1, len(scores) + 1))
+        axes.set_yticks(range(len(scores)), range(1, len(scores) + 1))
+        axes.set_ylabel("tasks learned")
+        figure.colorbar(image, ax=axes, shrink=0.8)
+    figure.suptitle(_label(results, "of each task"), fontsize="medium")
+    return figure
+
+
+def _label(results, what):
+    runs = next(iter(results.values()))
+    errors = next(iter(runs.values()))["metric"] == "error"
+    return f"mean squared error {what}" if errors else f"test accuracy {what}"
