@@ -110,8 +110,9 @@ class Leaf:
         for variable, form in self.weights:
             if variable.name == name:
                 parts = {field.name: getattr(form, field.name) for field in fields(form)}
-                tensors = {k: ops.cast(v, dtype) for k, v in parts.items() if ops.is_tensor(v)}
-                return replace(form, **tensors)
+                parts.pop("shape", None)
+                values = {k: v if v is None else ops.cast(v, dtype) for k, v in parts.items()}
+                return replace(form, **values)
         return None
 
     def value(self, name: str, dtype: str | None = None) -> Any:

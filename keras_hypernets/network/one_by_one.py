@@ -33,16 +33,22 @@ def one_by_one(leaf: Leaf, *args, **kwargs):
             arguments[n] = ops.expand_dims(row, 0)
         args, kwargs = tree.pack_sequence_as(structure, arguments)
         mapping = [*zip(variables, values, strict=True), *others]
+        error = None
         with keras.StatelessScope(state_mapping=mapping) as scope:
             before = dict(scope.state_mapping)
-            outputs = leaf.call(*args, **kwargs)
+            try:
+                outputs = leaf.call(*args, **kwargs)
+            except Exception as caught:  # PyTorch does not draw random numbers here
+                error = caught
             after = scope.state_mapping
         if after.keys() != before.keys() or any(after[key] is not before[key] for key in after):
             raise ValueError(
                 "`target` has a layer without a rule for weights per sample, which runs once per "
                 "sample only if its call changes no variable, such as a seed or a moving mean. "
                 f"Received: layer={layer.name!r} of {type(layer)}"
-            )
+            ) from error
+        if error is not None:
+            raise error
         return tree.map_structure(lambda output: output[0], outputs)
 
     values = [form.value() for form in forms]
