@@ -62,6 +62,10 @@ def weights_per_sample(
 ) -> Iterator[None]:
     """A context in which a call of the target runs each sample with weights of its own.
 
+    The target's variables must have values in a `keras.StatelessScope` meanwhile, the generated
+    ones those of `stand_in`. A layer without a rule must give the same outputs for a sample in any
+    batch. On TensorFlow, recurrent layers do not run where XLA compiles the whole model.
+
     Args:
         target: a built model or layer.
         weights: variables of the target, each with a form that has a row per sample.

@@ -159,7 +159,7 @@ def check(target, x, form="whole", names=None, compiled=False, tolerance=None, *
     assert all("call" not in vars(layer) for layer, _ in owners(target))
 
 
-F, LAST, FIRST = {"activation": ops.sin}, {}, {"data_format": "channels_first"}
+F, FIRST = {"activation": ops.sin}, {"data_format": "channels_first"}
 EINSUMS = {
     "abc,cde->abde": ((2, 3), dict(output_shape=(None, 2, 4), bias_axes="de", **F)),
     "abcd,cde->abe": ((2, 3, 2), dict(output_shape=(None, 4), bias_axes="e")),
