@@ -55,7 +55,7 @@ def check_condition(hyper: keras.Layer, condition, inputs) -> None:
         rule = "in every call or in none"
         raise ValueError(
             f"`condition` must be given to {hyper.name} {rule}. "
-            f"Received: {'none' if condition is None else condition!r}"
+            f"Received: {'none' if condition is None else 'one, but none before'}"
         )
     if condition is None:
         return

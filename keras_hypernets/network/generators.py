@@ -22,7 +22,9 @@ class WeightWriter(keras.Layer):
 
     With a `chunk_size`, the hidden network reads the condition beside the embedding of a chunk, and
     the linear map writes one chunk; the chunks follow each other. Then a `scale` and an `offset`
-    for each block take the place of the bias.
+    for each block take the place of the bias. Each chunk has signs of its own for the features of
+    h: without them chunks start alike, and so do the rows of a kernel that they write, whose
+    outputs then add up from layer to layer.
 
     Without a base, h is divided by its root mean square, and `output_kernel` starts such that every
     block starts with the deviation of its plan (hyperfan-in, Chang et al., 2020, in spirit).
@@ -92,9 +94,13 @@ class WeightWriter(keras.Layer):
             features = 0 if condition_shape is None else condition_shape[-1]
             condition_shape = (None, features + self.chunk_embedding_dim)
         features = self._build_hidden(condition_shape)
+        if self.chunk_size:
+            # Fixed, and not saved: NumPy keeps what this old generator draws.
+            random = np.random.RandomState(0)
+            self.chunk_signs = random.choice([-1.0, 1.0], (self.chunks, features))
         if features * width > MANY:
             warnings.warn(
-                f"{self.name} has a linear map of {features * width:,} weights, {features} for "
+                f"{self.path} has a linear map of {features * width:,} weights, {features} for "
                 f"each of {width:,} numbers. `chunk_size`, a low `rank`, fewer `target_weights` or "
                 "fewer `hidden_units` make it smaller.",
                 stacklevel=2,
@@ -188,9 +194,12 @@ class WeightWriter(keras.Layer):
         if self.normalized:
             square = ops.mean(ops.square(hidden), axis=-1, keepdims=True)
             hidden = hidden * ops.rsqrt(square + keras.config.epsilon())
-        numbers = ops.matmul(hidden, self.output_kernel)
         if not self.chunk_size:
+            numbers = ops.matmul(hidden, self.output_kernel)
             return numbers if self.has_base else numbers + self.output_bias
+        signs = ops.cast(self.chunk_signs, self.compute_dtype)
+        hidden = ops.reshape(hidden, (-1, *signs.shape)) * signs
+        numbers = ops.matmul(hidden, self.output_kernel)
         return ops.reshape(numbers, (-1, self.chunks * self.chunk_size))[:, : self.total]
 
     def _beside_chunks(self, condition):

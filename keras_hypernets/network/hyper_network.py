@@ -144,7 +144,7 @@ class HyperNetwork(keras.Layer):
         self.alpha = alpha
         self.chunk_size = chunk_size
         self.chunk_embedding_dim = positive_integer("chunk_embedding_dim", chunk_embedding_dim)
-        self.base = base if base is None else one_of("base", base, ("trainable", "frozen"))
+        self.base = base
         self.condition_encoding = condition_encoding
         check_options(self)
         if base is None:
@@ -327,10 +327,11 @@ class HyperNetwork(keras.Layer):
             condition: as in a call, with one row.
         """
         if condition is not None:
-            rows = {len(part) for part in keras.tree.flatten(condition)}
-            if rows != {1}:
+            shapes = [tuple(part.shape) for part in keras.tree.flatten(condition)]
+            if any(shape[:1] != (1,) for shape in shapes):
                 raise ValueError(
-                    f"`condition` must have one row. Received: a condition of {rows} rows"
+                    "`condition` must have one row. Received: a condition of shape "
+                    f"{', '.join(map(str, shapes))}"
                 )
         weights = self.generated_weights(condition)
         config = keras.saving.serialize_keras_object(self.target)

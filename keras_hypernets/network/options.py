@@ -8,6 +8,10 @@ from keras_hypernets.validation import one_of, positive_integer, positive_number
 
 def check_options(hyper: keras.Layer) -> None:
     """Raises ValueError if an option of a HyperNetwork is out of range, or another excludes it."""
+    if hyper.base not in ("trainable", "frozen", None):
+        raise ValueError(
+            f"`base` must be 'trainable', 'frozen' or None. Received: base={hyper.base!r}"
+        )
     for name in ("embedding_dim", "rank", "chunk_size"):
         value = getattr(hyper, name)
         if value is not None:

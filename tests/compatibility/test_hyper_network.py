@@ -210,6 +210,8 @@ def reference(hyper, values, condition):
             z = np.concatenate([*before, chunks], -1)
         for layer in writer.hidden:
             z = np.maximum(z @ of(layer.kernel) + of(layer.bias), 0)
+        if hyper.chunk_size:
+            z = z * np.random.RandomState(0).choice([-1.0, 1.0], z.shape)
     if hyper.base is None:
         z = z / np.sqrt(np.mean(z**2, -1, keepdims=True) + 1e-7)
     numbers = z @ of(writer.output_kernel)
