@@ -129,8 +129,9 @@ class HyperNetwork(keras.Layer):
         **kwargs,
     ):
         check_target(target)
-        # The target's precision, so that its state is not rounded on its way through this layer.
-        kwargs.setdefault("dtype", target.variable_dtype)
+        # That of the target's state, which is then not rounded on its way through this layer.
+        double = any(weight.dtype == "float64" for weight in target.weights)
+        kwargs.setdefault("dtype", "float64" if double else target.variable_dtype)
         super().__init__(**kwargs)
         self.supports_masking = True
         self.target_weights = target_weights

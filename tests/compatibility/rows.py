@@ -23,6 +23,7 @@ from keras_hypernets import (
     HyperGRUCell,
     HyperLSTM,
     HyperLSTMCell,
+    HyperNetwork,
     HyperSimpleRNN,
     HyperSimpleRNNCell,
     KernelBank,
@@ -120,6 +121,16 @@ def two_of_one_generator(layer, x):
     return HyperDense(8, layer.generator, dtype=layer.dtype_policy)(layer(x))
 
 
+def dense(dtype):
+    """A target of 4 * 5 + 5, 2 * 5 + 2 * 5, and 5 * 3 + 3 numbers."""
+    stack = [
+        keras.layers.Dense(5, "tanh", dtype=dtype),
+        keras.layers.BatchNormalization(dtype=dtype),
+        keras.layers.Dense(3, dtype=dtype),
+    ]
+    return keras.Sequential([keras.Input((4,)), *stack], name="target")
+
+
 ROWS = [
     # inputs 3, units 8, hyper units 4
     Row("HyperLSTM", "sequence", 1064, lambda **o: HyperLSTM(8, **SMALL, **o)),
@@ -190,6 +201,38 @@ ROWS = [
         ),
         (4,),
         connect=hyper_dense_of,
+    ),
+    # target 63, z 2, hidden 2*3 + 3, output 3*(4+5 + 5+3 + 5 + 5 + 5 + 3)
+    Row(
+        "HyperNetwork",
+        "static",
+        63 + 2 + 9 + 3 * 35,
+        lambda dtype=None, **o: HyperNetwork(
+            dense(dtype),
+            hidden_units=(3,),
+            activation="tanh",
+            embedding_dim=2,
+            generation="low_rank",
+            rank=1,
+            **o,
+        ),
+        (4,),
+    ),
+    # statistics 10, z 4 for each of 4 chunks, hidden 4*3 + 3, output 3*16, scales and offsets 6 + 6
+    Row(
+        "HyperNetwork without a base",
+        "static",
+        10 + 16 + 15 + 48 + 12,
+        lambda dtype=None, **o: HyperNetwork(
+            dense(dtype),
+            hidden_units=(3,),
+            activation="tanh",
+            chunk_size=16,
+            chunk_embedding_dim=4,
+            base=None,
+            **o,
+        ),
+        (4,),
     ),
     # projection 3*2*3 + 2*3, output (3+1)*4*5
     Row("KernelGenerator", "static", 104, lambda **o: KernelGenerator((2, 2, 2, 5), 3, **o), (3,)),

@@ -114,7 +114,7 @@ def test_config_of_the_layer(row):
     one = row.make()
     config = one.get_config()
     again = type(one).from_config(json.loads(json.dumps(config)))
-    assert again.get_config() == config
+    assert json.dumps(again.get_config()) == json.dumps(config)  # which has tuples as lists
 
 
 def test_a_generator_that_files_keep_shared_can_be_loaded_from_weights_alone(tmp_path):
