@@ -341,6 +341,19 @@ class Errors(tf.test.TestCase):
             model.fit(x, y, verbose=0)
 
 
+class Summary(tf.test.TestCase):
+    def test_counts_what_is_there(self):
+        inputs = keras.Input((5, 5, 2)), keras.Input((2,))
+        # 2 * 3 + 3 hidden, (3 + 1) * 84 written, 8 statistics
+        for base, total, trained in ((None, 353, 345), ("frozen", 353, 261)):
+            hyper = HyperNetwork(convolutional(), base=base, hidden_units=(3,), name="hyper")
+            lines = []
+            keras.Model(inputs, hyper(*inputs)).summary(print_fn=lines.append)
+            text = "\n".join(lines)
+            self.assertIn(f"Total params: {total} ", text)
+            self.assertIn(f"Trainable params: {trained} ", text)
+
+
 class Exports(tf.test.TestCase):
     def test_saved_model_and_onnx(self):
         """With the condition as a named input."""

@@ -43,7 +43,8 @@ class HyperNetwork(keras.Layer):
         outputs = target(inputs; theta)
 
     The target runs with these weights as it is: nested, subclassed and composite models, masks,
-    batch normalization and dropout need nothing special.
+    batch normalization and dropout need nothing special. Its regularizers apply to the weights with
+    which it runs, no longer to a trainable base.
 
     Args:
         target: a built `keras.Model` or `keras.Layer`.
