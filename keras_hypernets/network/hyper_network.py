@@ -214,6 +214,11 @@ class HyperNetwork(keras.Layer):
         # Keras' stateless_call does not tell sublayers whether they are trained.
         return self._run(forms, inputs, {"training": training, **kwargs})
 
+    def compute_output_spec(self, inputs, condition=None, training=None, **kwargs):
+        # By default Keras traces `call`, which takes as long as to build the target.
+        check_condition(self, condition, inputs)
+        return self.target.compute_output_spec(inputs, **kwargs)
+
     def _write(self, condition):
         """Returns the forms of the generated weights, with a row or one for each sample."""
         if condition is not None and not self.per_sample:
