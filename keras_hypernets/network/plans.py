@@ -15,7 +15,8 @@ from keras import ops
 from keras_hypernets.network.forms import LowRank, Scaled, Whole
 from keras_hypernets.network.leaves import output_axes
 
-SMALL = 0.1  # unit of vectors and scales
+VECTOR_UNIT = 0.3
+SMALL = 0.1  # unit of scales, and of the second factor of a product
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class WholePlan:
 
     def __init__(self, variable: keras.Variable, output_axes: tuple[int, ...], has_base: bool):
         shape = tuple(variable.shape)
-        unit = SMALL
+        unit = VECTOR_UNIT
         if len(shape) > 1:
             inputs = [size for axis, size in enumerate(shape) if axis not in output_axes]
             unit = 1 / math.sqrt(math.prod(inputs))

@@ -19,7 +19,7 @@ LOAD = """
 import sys
 from pathlib import Path
 import keras, numpy as np
-import test_hyper_network as tests
+import test_network_everywhere as tests
 
 for folder in Path(sys.argv[1]).iterdir():
     model = keras.models.load_model(folder / "model.keras")
