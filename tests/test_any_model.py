@@ -239,3 +239,22 @@ def test_symbolic_calls_do_not_run_the_target():
         hyper(keras.Input((8, 9, 3)), keras.Input((5,)))
     assert hyper(np.ones((1, 8, 9, 3)), np.ones((1, 2))).shape == (1, 6, 7, 4)
     assert len(calls) == 1
+
+
+def test_paths_that_change_when_loaded(tmp_path):
+    """Weights are found again, though in NASNet, say, the paths come from scopes of names."""
+    x = images = keras.Input((4,))
+    with keras.name_scope("block"):
+        x = layers.Dense(5, name="one")(x)
+    target = keras.Model(images, layers.Dense(6, name="two")(x))
+    hyper = HyperNetwork(target, "^block/one/", hidden_units=(3,))
+    condition = keras.Input((2,))
+    model = keras.Model([images, condition], hyper(images, condition))
+    spread(hyper)
+    model.save(tmp_path / "model.keras")
+    loaded = load_model(tmp_path / "model.keras").layers[-1]
+    assert [g.variable.path for g in hyper.generated] == ["block/one/kernel", "block/one/bias"]
+    assert [g.variable.path for g in loaded.generated] == ["one/kernel", "one/bias"]
+    assert loaded.target_weights == hyper.target_weights
+    inputs = np.ones((2, 4), "float32"), CONDITIONS[:1]
+    assert_close(loaded(*inputs), hyper(*inputs))

@@ -396,12 +396,14 @@ class HyperNetwork(keras.Layer):
 
     def get_config(self):
         choice = self.target_weights
+        generated = {id(g.variable) for g in self.generated}
         return {
             **super().get_config(),
             "target": serialize_shared(self.target),
             "target_weights": (
                 keras.saving.serialize_keras_object(choice) if callable(choice) else choice
             ),
+            "positions": [n for n, v in enumerate(self.target.variables) if id(v) in generated],
             "generator": None if self.generator is None else serialize_shared(self.generator),
             "hidden_units": self.hidden_units,
             "activation": keras.activations.serialize(self.activation),
@@ -419,12 +421,17 @@ class HyperNetwork(keras.Layer):
     @classmethod
     def from_config(cls, config):
         load = keras.saving.deserialize_keras_object
+        config = {
+            **config,
+            "target": load(config["target"]),
+            "generator": load(config["generator"]),
+        }
         choice = config["target_weights"]
-        return cls(
-            **{
-                **config,
-                "target": load(config["target"]),
-                "generator": load(config["generator"]),
-                "target_weights": load(choice) if isinstance(choice, dict) else choice,
-            }
-        )
+        variables = config["target"].variables
+        # Not by their paths, which may be others now: Keras does not keep the scopes of names in
+        # which a model was made, and numbers variables without a name.
+        chosen = {id(variables[position]) for position in config.pop("positions")}
+        config["target_weights"] = lambda variable: id(variable) in chosen
+        layer = cls(**config)
+        layer.target_weights = load(choice) if isinstance(choice, dict) else choice
+        return layer
