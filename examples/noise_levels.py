@@ -19,7 +19,7 @@ from common.images.seeds import parser_of, train_seeds
 
 BATCH_SIZE = 64
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the networks trained for one
-TESTED = [n / 20 for n in range(1, 21)]
+TESTED = [n / 10 for n in range(1, 11)]
 
 
 def make_denoiser():
@@ -128,7 +128,7 @@ def plot(results: dict[str, dict], path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Trains with each seed, as far as that is not done, and draws the curves."""
-    parser = parser_of("noise_levels.py", __doc__.splitlines()[0], epochs=3)
+    parser = parser_of("noise_levels.py", __doc__.splitlines()[0], epochs=2)
     options = parser.parse_args(arguments)
     from common import training  # noqa: F401  here, since TensorFlow takes seconds to load
     from common.images import datasets
