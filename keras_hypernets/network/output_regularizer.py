@@ -35,6 +35,8 @@ class OutputRegularizer:
             positive_integer("tasks_per_step", tasks_per_step)
         self.tasks_per_step = tasks_per_step
         self.tasks = len(keras.tree.flatten(conditions)[0])
+        if not self.tasks:
+            raise ValueError("`conditions` must have at least one row. Received: none")
 
     def loss(self, write, seed):
         """Returns the loss of the weights that `write` returns for conditions."""

@@ -19,7 +19,7 @@ LOAD = """
 import sys
 from pathlib import Path
 import keras, numpy as np
-import test_network_everywhere as tests
+import test_weights_of_a_model as tests
 
 for folder in Path(sys.argv[1]).iterdir():
     model = keras.models.load_model(folder / "model.keras")
