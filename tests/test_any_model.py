@@ -123,7 +123,8 @@ def check_loaded_and_plain(model, inputs, folder):
 def check_per_sample(target, pattern, inputs, deviation=0.1, **options):
     """Each sample is as from the plain model of its condition.
 
-    That runs on the whole batch too: on a sample alone deep models round differently.
+    That runs on the whole batch too: on a sample alone deep models round differently. Statistics of
+    three samples amplify it: in EfficientNet to 5e-5, while conditions differ by more than 0.2.
     """
     hyper = HyperNetwork(target, pattern, hidden_units=(8,), per_sample=True, **options)
     hyper(inputs, CONDITIONS)
@@ -132,7 +133,7 @@ def check_per_sample(target, pattern, inputs, deviation=0.1, **options):
     plain = [numpy(hyper.plain_layer(CONDITIONS[n : n + 1])(inputs)) for n in range(BATCH)]
     assert_different(*plain[:2])
     for n in range(BATCH):
-        assert_close(sample(n, outputs), sample(n, plain[n]))
+        assert_close(sample(n, outputs), sample(n, plain[n]), 1e-4)
 
 
 def spread(hyper, deviation=0.1):
@@ -150,9 +151,9 @@ def numpy(tensors):
     return keras.tree.map_structure(keras.ops.convert_to_numpy, tensors)
 
 
-def assert_close(actual, expected):
+def assert_close(actual, expected, tolerance=1e-5):
     for a, b in zip(*map(keras.tree.flatten, (numpy(actual), numpy(expected))), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
 def assert_different(one, other):
