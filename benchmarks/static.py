@@ -87,7 +87,7 @@ def floor(models: dict[str, keras.Model], batch: int) -> float:
     )
     generation = 0
     for layer in models["hyper"].layers:
-        if hasattr(layer, "embedding"):  # a KernelBank, or a layer that generates its own kernel
+        if hasattr(layer, "embedding"):  # a HyperNetwork, or a layer with a kernel of its own
             generator, tiles = layer.generator, layer.embedding.shape[0]
             first = math.prod(generator.projection_kernel.shape)
             second = generator.tile_shape[-2] * math.prod(generator.output_kernel.shape)

@@ -17,7 +17,6 @@ from keras_hypernets.static.hyper_conv1d import HyperConv1D
 from keras_hypernets.static.hyper_conv2d import HyperConv2D
 from keras_hypernets.static.hyper_conv3d import HyperConv3D
 from keras_hypernets.static.hyper_dense import HyperDense
-from keras_hypernets.static.kernel_bank import KernelBank
 from keras_hypernets.static.kernel_generator import KernelGenerator
 from keras_hypernets.version import __version__
 
@@ -37,7 +36,6 @@ __all__ = [
     "HyperNetwork",
     "HyperSimpleRNN",
     "HyperSimpleRNNCell",
-    "KernelBank",
     "KernelGenerator",
     "LayerNormLSTM",
     "LayerNormLSTMCell",

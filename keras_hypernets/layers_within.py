@@ -1,6 +1,6 @@
 """Finds layers, and what they generate, at any depth of a model."""
 
-import inspect
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,21 +41,27 @@ def generated_without_input(layer: keras.Layer) -> dict[str, Any]:
     """Returns a built layer's generated weights, or `{}` if it has none or they need an input.
 
     A layer that generates weights has a method `generated_weights`, which returns a dictionary from
-    names to tensors. If they depend on an input, the method takes it as an argument.
+    names to tensors. If they depend on an input, the method takes it as an argument, and the layer
+    has an attribute `depends_on_input`, which is true.
     """
-    generate = getattr(layer, "generated_weights", None)
-    if generate is None or not layer.built:
+    if not layer.built or getattr(layer, "depends_on_input", False):
         return {}
-    needed = [p for p in inspect.signature(generate).parameters.values() if p.default is p.empty]
-    return {} if needed else generate()
+    return layer.generated_weights() if hasattr(layer, "generated_weights") else {}
 
 
 def generated_within(model: keras.Layer) -> Iterator[tuple[keras.Layer, str, str, Any]]:
     """Yields the layer, key, name and value of weights that are generated without an input.
 
-    The name is unique in the model: the layer's path and, unless it is `"kernel"`, the key.
+    The name is unique in the model: the layer's path and the key, without a `"kernel"` at its end.
     """
     for path, layer in layers_within(model):
         prefix = "" if layer is model else f"{path}/"
         for key, weight in generated_without_input(layer).items():
-            yield layer, key, path if key == "kernel" else f"{prefix}{key}", weight
+            name = path if key == "kernel" else prefix + key.removesuffix("/kernel")
+            yield layer, key, name, weight
+
+
+def without_common_path(names: list[str]) -> list[str]:
+    """Returns paths without the enclosing layers that they all share."""
+    shared = os.path.commonprefix(names).rpartition("/")[0]
+    return [name.removeprefix(f"{shared}/") for name in names]

@@ -15,7 +15,7 @@ from keras_hypernets import (
     HyperConv2D,
     HyperDense,
     HyperLSTM,
-    KernelBank,
+    HyperNetwork,
     KernelGenerator,
     callbacks,
     plots,
@@ -71,26 +71,34 @@ def sequential():
     return keras.Sequential([keras.Input(SHAPE), *own_and_shared()], name="sequential")
 
 
-def banked(name="banked", **options):
-    """One bank for two layers, one of which is called twice."""
-    x = images = keras.Input(SHAPE)
-    shapes = {"twice": (3, 3, 4, 4), "once": (3, 3, 4, 8)}
-    kernels = KernelBank(KernelGenerator((3, 3, 4, 4), 3), shapes, name="bank")(images)
-    twice = HyperConv2D(4, 3, padding="same", name="twice", **options)
-    x = layers.BatchNormalization()(twice(x, kernels["twice"]))
-    x = twice(inputs=x, kernel=kernels["twice"])
-    x = HyperConv2D(8, 3, padding="same", name="once", **options)(x, kernel=kernels["once"])
-    return keras.Model(images, x[..., :4] + 1.0, name=name)
+def target():
+    """Two convolutions, one of which is called twice."""
+    x = images = keras.Input(SHAPE, name="images")
+    twice = layers.Conv2D(4, 3, padding="same", name="twice")
+    x = twice(layers.BatchNormalization()(twice(x)))
+    x = layers.Conv2D(8, 3, padding="same", kernel_regularizer="l2", name="once")(x)
+    return keras.Model(images, x[..., :4] + 1.0, name="target")
+
+
+def hyper_network():
+    generator = KernelGenerator((3, 3, 4, 4), 3)
+    return HyperNetwork(target(), generator=generator, base=None, name="hyper_network")
+
+
+def with_hyper_network(name="whole"):
+    images = keras.Input(SHAPE)
+    x = hyper_network()(layers.BatchNormalization()(images))
+    return keras.Model(images, layers.Conv2D(4, 1)(x), name=name)
 
 
 def nested():
-    images, inner = keras.Input(SHAPE), banked("inner")
+    images, inner = keras.Input(SHAPE), with_hyper_network("inner")
     x = inner(inner(images), training=False)
     return keras.Model(images, [sequential()(x), inner(x)], name="nested")
 
 
 def time_distributed():
-    frames, stack = keras.Input((3, *SHAPE)), [banked(), *own_and_shared()]
+    frames, stack = keras.Input((3, *SHAPE)), [with_hyper_network(), *own_and_shared()]
     stack = keras.Sequential([keras.Input(SHAPE), *stack])
     x = layers.TimeDistributed(stack, name="frames")(frames)
     return keras.Model(frames, layers.TimeDistributed(HyperDense(2), name="dense")(x))
@@ -98,13 +106,13 @@ def time_distributed():
 
 @keras.saving.register_keras_serializable(package="test")
 class Outer(layers.Layer):
-    """A user's layer: 1x1 convolutions whose kernel is an outer product, one own and one given."""
+    """A user's layer: 1x1 convolutions whose kernel is an outer product."""
 
     def __init__(self, filters, **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
 
-    def build(self, inputs_shape, kernel_shape=None):
+    def build(self, inputs_shape):
         self.shape = inputs_shape
         self.left = self.add_weight(name="left", shape=(inputs_shape[-1], 1))
         self.right = self.add_weight(name="right", shape=(1, self.filters))
@@ -112,15 +120,14 @@ class Outer(layers.Layer):
     def generated_weights(self):
         return {"kernel": (self.left @ self.right)[None, None]}
 
-    def plain_layer(self, kernel=None):
+    def plain_layer(self):
         plain = layers.Conv2D(self.filters, 1, use_bias=False, name=self.name)
         plain.build(self.shape)
-        plain.set_weights([self.generated_weights()["kernel"] if kernel is None else kernel])
+        plain.set_weights([*self.generated_weights().values()])
         return plain
 
-    def call(self, inputs, kernel=None):
-        kernel = self.generated_weights()["kernel"] if kernel is None else kernel
-        return keras.ops.conv(inputs, kernel)
+    def call(self, inputs):
+        return keras.ops.conv(inputs, self.generated_weights()["kernel"])
 
     def get_config(self):
         return {**super().get_config(), "filters": self.filters}
@@ -130,21 +137,16 @@ class Bake(tf.test.TestCase):
     def test_layers_of_ones_own(self):
         """They are baked, drawn and watched by their two methods alone."""
         images = keras.Input(SHAPE)
-        bank = KernelBank(KernelGenerator((1, 1, 4, 4), 3), {"one": (1, 1, 4, 4)}, name="bank")
-        x = Outer(4, name="given")(images, bank(images)["one"])
-        model = keras.Model(images, Outer(5, name="own")(x))
-        model(np.zeros((1, *SHAPE), "float32"))
+        model = keras.Model(images, Outer(5, name="own")(images))
         baked = self.check(model)
-        self.assertEqual([type(layer) for layer in baked.layers[1:]], [layers.Conv2D] * 2)
+        self.assertIs(type(baked.layers[1]), layers.Conv2D)
         figure = plots.plot_filters(model)
-        titles = [axes.get_title() for axes in figure.axes]
-        self.assertEqual(titles[-1], "own (1, 1, 4, 5)")
+        self.assertEqual([axes.get_title() for axes in figure.axes], ["own (1, 1, 4, 5)"])
         monitor = callbacks.GeneratedWeightsMonitor(self.get_temp_dir(), figures=False)
         model.compile("sgd", "mse")
         y = np.zeros((2, *model.output_shape[1:]))
         model.fit(np.zeros((2, *SHAPE)), y, callbacks=[monitor], verbose=0)
-        self.assertIn("own", monitor.spreads)
-        self.assertIn("bank/one", monitor.spreads)
+        self.assertEqual([*monitor.spreads], ["own"])
 
     def test_other_ranks(self):
         sequence = keras.Sequential([keras.Input((9, 4)), HyperConv1D(3, 3, padding="causal")])
@@ -173,13 +175,12 @@ class Bake(tf.test.TestCase):
             plain = hyper_resnet(10, 1, hyper=False, input_shape=(8, 8, 3), **options)
             baked = self.check(hyper_resnet(10, 1, input_shape=(8, 8, 3), **options))
             self.assertEqual(baked.count_params(), plain.count_params())
-            with self.assertRaisesRegex(ValueError, "No such layer"):
-                baked.get_layer("kernels")
-            for layer in plain.layers:
+            self.assertEqual([*map(type, baked.layers)], [*map(type, plain.layers)])
+            names = [[layer.name for layer in model.layers] for model in (baked, plain)]
+            self.assertEqual(*names)
+            for layer in baked.layers:
                 if isinstance(layer, layers.Conv2D):
-                    again = baked.get_layer(layer.name)
-                    self.assertIs(type(again), layers.Conv2D)
-                    self.assertEqual(again.kernel_regularizer is None, not options)
+                    self.assertEqual(layer.kernel_regularizer is None, not options)
 
     def test_sequential(self):
         model = sequential()
@@ -197,31 +198,41 @@ class Bake(tf.test.TestCase):
     def test_nested(self):
         baked = self.check(nested())
         self.assertIsInstance(baked.get_layer("sequential"), keras.Sequential)
-        names = [layer.name for layer in baked.get_layer("inner").layers]
-        self.assertContainsSubset(["once", "twice"], names)
-        self.assertNotIn("bank", names)
-        deep = keras.Sequential([keras.Input(SHAPE), banked()], name="deep")
+        self.assertEqual(
+            len(baked.get_layer("inner").get_layer("hyper_network").layers), len(target().layers)
+        )
+        deep = keras.Sequential([keras.Input(SHAPE), with_hyper_network()], name="deep")
         self.check(keras.Sequential([keras.Input(SHAPE), deep, *own_and_shared()]))
 
     def test_time_distributed(self):
         baked = self.check(time_distributed())
         self.assertIs(type(baked.get_layer("dense").layer), layers.Dense)
 
-    def test_many_inputs_and_outputs_and_one_bank_called_twice(self):
+    def test_many_inputs_and_outputs_and_one_layer_called_twice(self):
         one, two = keras.Input(SHAPE, name="one"), keras.Input(SHAPE, name="two")
-        bank = KernelBank(KernelGenerator((3, 3, 4, 4), 3), {"a": (3, 3, 4, 8)})
-        convolution = HyperConv2D(8, 3)
-        outputs = {name: convolution(x, bank(x)["a"]) for name, x in (("u", one), ("v", two))}
-        baked = self.check(keras.Model([one, two], outputs))
-        self.assertEqual(set(baked.output), {"u", "v"})
+        for layer in (HyperConv2D(8, 3), hyper_network()):
+            baked = self.check(keras.Model([one, two], {"u": layer(one), "v": layer(two)}))
+            self.assertEqual(set(baked.output), {"u", "v"})
 
-    def test_what_is_done_to_a_kernel_is_baked(self):
-        images = keras.Input(SHAPE)
-        kernel = KernelBank(KernelGenerator((3, 3, 4, 4), 3), {"a": (3, 3, 4, 4)})(images)["a"]
-        kernel = kernel - keras.ops.mean(kernel, axis=(0, 1, 2), keepdims=True)
-        kernel = layers.LayerNormalization(name="norm")(layers.Dense(8, name="map")(kernel))
-        baked = self.check(keras.Model(images, HyperConv2D(8, 3)(images, kernel)))
-        self.assertLen(baked.layers, 2)
+    def test_a_hyper_network_and_nothing_else(self):
+        """The baked model has the layers of the target, where that changes nothing."""
+        for other, options in ((False, {}), (True, {}), (False, {"training": False})):
+            images = keras.Input(SHAPE, name="other" if other else "images")
+            layer = hyper_network()
+            model = keras.Model(images, layer(images, **options), name="whole")
+            baked = self.check(model)
+            flat = not other and not options
+            self.assertEqual("once" in [layer.name for layer in baked.layers], flat)
+            self.assertEqual(baked.input.name, images.name)
+        twice = keras.Model(images, layer(layer(images)))
+        self.assertLen(self.check(twice).layers, 2)
+
+    def test_hyper_networks_of_one_target(self):
+        images, shared = keras.Input(SHAPE), target()
+        x = HyperNetwork(shared, embedding_dim=2, hidden_units=(4,), name="one")(images)
+        x = HyperNetwork(shared, embedding_dim=2, generation="scaling", name="two")(x)
+        baked = self.check(keras.Model(images, x))
+        self.assertEqual([layer.name for layer in baked.layers[1:]], ["one", "two"])
 
     def test_options_carry_over(self):
         bias = {"bias_regularizer": "l2", "bias_constraint": "non_neg", "activation": "relu"}
@@ -259,10 +270,10 @@ class Bake(tf.test.TestCase):
     def test_mixed_precision(self):
         keras.config.set_dtype_policy("mixed_float16")
         try:
-            model = banked()
+            model = with_hyper_network()
         finally:
             keras.config.set_dtype_policy("float32")
-        once = self.check(model).get_layer("once")
+        once = self.check(model).get_layer("hyper_network").get_layer("once")
         self.assertEqual(once.dtype_policy.name, "mixed_float16")
         self.assertEqual(once.kernel.dtype, "float32")
 
@@ -287,15 +298,16 @@ class Bake(tf.test.TestCase):
         self.check(hyper_cnn(hyper=False))
 
     def test_trains_and_quantizes(self):
-        model = banked()
+        model = with_hyper_network()
         model.compile("adam", "mse")
         baked = bake(model)
         self.assertFalse(baked.compiled)
-        before = baked.get_layer("twice").kernel.numpy()
+        twice = baked.get_layer("hyper_network").get_layer("twice")
+        before = twice.kernel.numpy()
         baked.compile(keras.optimizers.SGD(0.1), "mse")
         x = inputs_for(model)
         baked.fit(x, np.zeros(x.shape), verbose=0)
-        self.assertNotAllClose(before, baked.get_layer("twice").kernel)
+        self.assertNotAllClose(before, twice.kernel)
         dense = bake(keras.Sequential([keras.Input((4,)), HyperDense(3)]))
         dense.quantize("int8")
         self.assertEqual(dense.layers[0].kernel.dtype, "int8")
@@ -329,25 +341,23 @@ class Bake(tf.test.TestCase):
         for model, message in (
             (subclassed, "`model` must be a functional or Sequential .*Received: <Subclassed"),
             (keras.Sequential([keras.Input((3,)), subclassed]), "functional or Sequential"),
-            (HyperDense(3), "functional or Sequential Keras model.*Received: <HyperDense"),
+            (layers.Dense(3), "functional or Sequential Keras model.*Received: <Dense"),
             ("model", "functional or Sequential Keras model.*Received: 'model'"),
             (keras.Sequential([HyperDense(3)]), "`model` must be built.*Received: <Sequential"),
             (several, "`model` must be built.*one tensor"),
-            (self.fed("a", "b"), "the same kernel in every call. Received: .*for layer"),
-            (self.fed("a", None), "depend on an input.* Received: .*as the kernel of layer"),
+            (
+                conditioned(),
+                "depend on an input: .*, bake\\(layer, condition\\). Received: hyper in",
+            ),
         ):
             with self.assertRaisesRegex(ValueError, message):
                 bake(model)
 
-    def fed(self, *names):
-        """One layer called with the kernels of these names, or with an input as its kernel."""
-        images, given = keras.Input(SHAPE), keras.Input(batch_shape=(3, 3, 4, 4))
-        shapes = {"a": (3, 3, 4, 4), "b": (3, 3, 4, 4)}
-        kernels = KernelBank(KernelGenerator((3, 3, 4, 4), 3), shapes)(images)
-        x, layer = images, HyperConv2D(4, 3, name="layer")
-        for name in names:
-            x = layer(x, given if name is None else kernels[name])
-        return keras.Model([images, given], x)
+
+def conditioned():
+    images, condition = keras.Input(SHAPE), keras.Input((2,))
+    hyper = HyperNetwork(target(), hidden_units=(4,), name="hyper")
+    return keras.Model([images, condition], hyper(images, condition))
 
 
 if __name__ == "__main__":

@@ -121,14 +121,15 @@ class Monitor(tf.test.TestCase):
         self.check_picture("filters")
         self.check_picture("embedding_similarity")
 
-    def test_kernels_of_a_bank_within_a_model(self):
+    def test_kernels_of_a_hyper_network(self):
         model = frozen(models.hyper_resnet(10, 1, input_shape=(4, 4, 4), classes=1))
         data = np.zeros((2, 4, 4, 4), "float32"), IMAGES[1]
         monitor = self.fit(model, data, figures=False)
-        self.assertEqual([*monitor.spreads][0], "kernels/group_1_block_1_conv_1")
+        self.assertEqual([*monitor.spreads][0], "hyper_network/group_1_block_1_conv_1")
         self.assertLen(monitor.spreads, 6)
-        kernel = model.get_layer("kernels").generated_weights()["group_3_block_1_conv_2"]
-        self.check_weights("kernels/group_3_block_1_conv_2", kernel.numpy())
+        hyper = model.get_layer("hyper_network")
+        kernel = hyper.generated_weights()["group_3_block_1_conv_2/kernel"]
+        self.check_weights("hyper_network/group_3_block_1_conv_2", kernel.numpy())
         self.assertLen(read_events(self.folder), 12)
 
     def test_text(self):

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from random_weights import randomize
 
-from keras_hypernets import KernelBank
+from keras_hypernets import HyperNetwork
 from keras_hypernets.models import hyper_resnet
 
 
@@ -42,8 +42,8 @@ class HyperResNet(tf.test.TestCase):
                 model = hyper_resnet(depth, width, hyper, shape, classes, **options)
                 images = np.zeros((2, *(size or 12 for size in shape)))
                 self.assertEqual(tuple(model(images).shape), (2, classes))
-                banks = [layer for layer in model.layers if isinstance(layer, KernelBank)]
-                self.assertLen(banks, int(hyper))
+                generated = [layer for layer in model.layers if isinstance(layer, HyperNetwork)]
+                self.assertLen(generated, int(hyper))
 
     def test_generated_layers_compute_what_ordinary_ones_do(self):
         """The plain network with the generated kernels is the same function."""
@@ -52,18 +52,16 @@ class HyperResNet(tf.test.TestCase):
             hyper = hyper_resnet(16, 2, True, **options)
             plain = hyper_resnet(16, 2, False, **options)
             randomize(hyper)
-            kernels = hyper.get_layer("kernels").generated_weights()
+            kernels = hyper.get_layer("hyper_network").generated_weights()
             self.assertLen(kernels, 12)
-            for layer in plain.layers:
-                weights = hyper.get_layer(layer.name).get_weights()
-                if layer.name in kernels:
-                    weights.insert(0, keras.ops.convert_to_numpy(kernels[layer.name]))
-                layer.set_weights(weights)
+            values = {weight.path: weight for weight in hyper.weights} | kernels
+            for weight in plain.weights:
+                weight.assign(values[weight.path])
             x = np.random.default_rng(0).standard_normal((2, 9, 9, 3))
             self.assertAllClose(hyper(x), plain(x), 1e-4, 1e-4)
 
     def test_pad_shortcut_leaves_out_pixels_and_adds_zeros(self):
-        model = hyper_resnet(10, 1, input_shape=(5, 5, 3), shortcut="pad")
+        model = hyper_resnet(10, 1, False, (5, 5, 3), shortcut="pad")
         x = np.random.default_rng(0).standard_normal((1, 5, 5, 3))
         total = model.get_layer("group_2_block_1_sum")
         outputs = [model.get_layer("group_1_block_1_sum").output, total.input[1]]
@@ -82,7 +80,7 @@ class HyperResNet(tf.test.TestCase):
             self.assertEqual(trainable(again), trainable(model))
             x = np.random.default_rng(0).standard_normal((2, 8, 8, 3))
             self.assertAllClose(again(x), model(x), 1e-6, 1e-6)
-            self.assertIsInstance(again.get_layer("kernels"), KernelBank)
+            self.assertIsInstance(again.get_layer("hyper_network"), HyperNetwork)
 
     def test_regularizer_acts_on_all_kernels(self):
         for hyper in (True, False):
@@ -90,11 +88,28 @@ class HyperResNet(tf.test.TestCase):
                 10, 1, hyper, (8, 8, 3), kernel_regularizer=keras.regularizers.L2(1)
             )
             model(np.zeros((1, 8, 8, 3)))
-            kernels = model.get_layer("kernels").generated_weights().values() if hyper else []
-            kernels = [*kernels, *(w for w in model.weights if w.name == "kernel")]
+            kernels = [weight for weight in model.weights if weight.name == "kernel"]
+            if hyper:
+                kernels += model.get_layer("hyper_network").generated_weights().values()
             self.assertLen(kernels, 6 + 1 + 2 + 1)
             expected = sum(np.sum(np.square(kernel)) for kernel in kernels)
             self.assertAllClose(sum(model.losses), expected, 1e-5)
+
+    def test_regularizer_under_mixed_precision(self):
+        for policy in ("mixed_bfloat16", "mixed_float16"):
+            keras.config.set_dtype_policy(policy)
+            try:
+                model = hyper_resnet(10, 1, input_shape=(8, 8, 3), kernel_regularizer="l2")
+            finally:
+                keras.config.set_dtype_policy("float32")
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile("adam", loss)
+            x = np.random.default_rng(0).standard_normal((2, 8, 8, 3))
+            self.assertTrue(np.isfinite(model.train_on_batch(x, np.arange(2))))
+            self.assertEqual({penalty.dtype for penalty in model.losses}, {tf.float32})
+            kernels = model.get_layer("hyper_network").generated_weights().values()
+            expected = sum(0.01 * np.sum(np.square(kernel)) for kernel in kernels)
+            self.assertAllClose(model.losses[-1], expected, 1e-5)
 
     def test_images_are_channels_last_whatever_keras_is_set_to(self):
         keras.config.set_image_data_format("channels_first")

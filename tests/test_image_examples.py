@@ -308,7 +308,8 @@ class TestCifar10:
         model = cifar10.make_model(options, small_images(shape=(32, 32, 3)), "hyper", 672_000)
         network = next(x for x in model.layers if isinstance(x, keras.Model))
         assert network.name == "hyper_resnet_40_2"
-        regularizer = network.get_layer("stem").kernel_regularizer
+        stem = network.get_layer("hyper_network").target.get_layer("stem")
+        regularizer = stem.kernel_regularizer
         assert float(regularizer(np.ones((2, 2)))) == pytest.approx(5e-4 / 2 * 4)
 
     def test_other_embeddings_and_tiles(self, tmp_path):
@@ -317,9 +318,9 @@ class TestCifar10:
         )
         run = cifar10.make_run(options, small_images(shape=(8, 8, 3)), "hyper", 0, tmp_path)
         network = next(x for x in run.model.layers if isinstance(x, keras.Model))
-        kernels = network.get_layer("kernels")
-        assert tuple(kernels.generator.tile_shape) == (3, 3, 8, 8)
-        assert kernels.generator.embedding_dim == 4
+        generator = network.get_layer("hyper_network").generator
+        assert tuple(generator.tile_shape) == (3, 3, 8, 8)
+        assert generator.embedding_dim == 4
         assert (run.settings["embedding_dim"], run.settings["tile_size"]) == (4, 8)
 
 

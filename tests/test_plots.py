@@ -9,8 +9,8 @@ from figures import assert_complete
 from keras import layers
 from random_weights import randomize
 
-from keras_hypernets import HyperConv2D, HyperDense, KernelBank, KernelGenerator
-from keras_hypernets.models import hyper_cnn
+from keras_hypernets import HyperConv2D, HyperDense, HyperNetwork, KernelGenerator
+from keras_hypernets.models import hyper_cnn, hyper_resnet
 from keras_hypernets.plots import plot_filters
 from keras_hypernets.plots.filters import _columns
 
@@ -153,24 +153,49 @@ class PlotFilters(tf.test.TestCase):
             ],
         )
 
-    def test_kernels_that_a_bank_makes(self):
-        """They are drawn once: the bank's, not those of the layers that take them."""
-        images = keras.Input((9, 9, 4))
-        shapes = {"narrow": (3, 3, 4, 4), "wide": (3, 3, 4, 8)}
-        bank = KernelBank(KernelGenerator((3, 3, 4, 4), 3), shapes, name="bank")
-        kernels = bank(images)
-        x = HyperConv2D(4, 3, name="taker_1")(images, kernels["narrow"])
-        x = HyperConv2D(8, 3, name="taker_2")(x, kernels["wide"])
-        model = keras.Model(images, layers.Conv2D(2, 1, name="own")(x))
-        randomize(model)
-        figure = plot_filters(model)
-        self.assertEqual(
-            titles(figure),
-            ["bank/narrow (3, 3, 4, 4)", "bank/wide (3, 3, 4, 8)", "own (1, 1, 8, 2)"],
+    def test_the_target_of_a_hyper_network(self):
+        """It is drawn with the kernels that it runs with, each once, where its layers stand."""
+        target = keras.Sequential(
+            [
+                keras.Input((9, 9, 4)),
+                layers.Conv2D(4, 1, name="kept"),
+                layers.Conv2DTranspose(8, 3, name="transpose"),
+                layers.Conv2D(4, 3, name="conv"),
+                layers.Dense(8, name="dense"),
+            ],
+            name="target",
         )
-        self.check_panel(
-            figure.axes[1], keras.ops.convert_to_numpy(bank.generated_weights()["wide"])
-        )
+        drawn = ["kept (1, 1, 4, 4)", "transpose (3, 3, 4, 8)", "conv (3, 3, 8, 4)"]
+        tiles = KernelGenerator((3, 3, 4, 4), 3)
+        for options in (
+            {"generator": tiles, "base": None},
+            {"embedding_dim": 2, "target_weights": ["transpose/", "conv/"]},
+        ):
+            hyper = HyperNetwork(target, **options)
+            images = keras.Input((9, 9, 4))
+            model = keras.Model(images, hyper(images))
+            randomize(model)
+            kernel = hyper.generated_weights()["target/transpose/kernel"]
+            for one in (model, hyper):
+                figure = plot_filters(one)
+                self.assertEqual(titles(figure), drawn)
+                self.check_panel(figure.axes[1], kernel.numpy().swapaxes(2, 3))
+
+    def test_kernels_that_depend_on_a_condition_are_left_out(self):
+        stack = [layers.Conv2D(4, 1, name="kept"), layers.Conv2D(4, 3, name="generated")]
+        target = keras.Sequential([keras.Input((9, 9, 4)), *stack])
+        for base in ("trainable", None):
+            hyper = HyperNetwork(target, "generated/", hidden_units=(2,), base=base)
+            hyper(np.ones((1, 9, 9, 4)), np.ones((1, 2)))
+            self.assertEqual(titles(plot_filters(hyper)), ["kept (1, 1, 4, 4)"])
+
+    def test_hyper_resnet(self):
+        names = [
+            [title.split()[0] for title in titles(plot_filters(hyper_resnet(10, 1, hyper)))]
+            for hyper in (True, False)
+        ]
+        self.assertEqual(*names)
+        self.assertContainsSubset(["stem", "group_1_block_1_conv_1"], names[0])
 
     def test_layers_of_layers_with_other_attributes(self):
         class Block(layers.Layer):
@@ -185,11 +210,11 @@ class PlotFilters(tf.test.TestCase):
         block.build((None, 5, 5, 1))
         self.assertEqual(titles(plot_filters(block)), ["inner (3, 3, 1, 2)"])
 
-    def test_dense_kernels_of_a_bank_are_left_out(self):
-        bank = KernelBank(KernelGenerator((4, 4)), {"dense": (4, 8)})
-        bank.build((None, 4))
+    def test_dense_kernels_are_left_out(self):
+        dense = HyperDense(8)
+        dense.build((None, 4))
         with self.assertRaisesRegex(ValueError, "`model_or_kernel` must be"):
-            plot_filters(bank)
+            plot_filters(dense)
 
     def test_number_of_channels(self):
         for shape, channels, drawn, said in (

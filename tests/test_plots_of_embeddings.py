@@ -9,9 +9,18 @@ from figures import assert_complete
 from keras import layers
 from random_weights import randomize
 
-from keras_hypernets import HyperConv2D, HyperDense, KernelBank, KernelGenerator
+from keras_hypernets import HyperConv2D, HyperDense, HyperNetwork, KernelGenerator
 from keras_hypernets.models import hyper_cnn, hyper_resnet
 from keras_hypernets.plots import embedding_similarity, plot_embedding_similarity
+
+
+def of_layers(names):
+    """A HyperNetwork that generates the kernels of these dense layers."""
+    stack = [layers.Dense(4, name=name) for name in names]
+    target = keras.Sequential([keras.Input((4,)), *stack])
+    hyper = HyperNetwork(target, generator=KernelGenerator((4, 4), 2), base=None)
+    hyper(np.ones((1, 4)))
+    return hyper
 
 
 def cosines(z):
@@ -28,7 +37,9 @@ class EmbeddingSimilarity(tf.test.TestCase):
         tiles, similarity = embedding_similarity(model)
         names = [f"group_{n}_block_1_conv_{k}" for n in (1, 2, 3) for k in (1, 2)]
         self.assertEqual(tiles, dict(zip(names, (1, 1, 2, 4, 8, 16), strict=True)))
-        self.assertAllClose(similarity, cosines(resnet.get_layer("kernels").embedding), atol=1e-5)
+        self.assertAllClose(
+            similarity, cosines(resnet.get_layer("hyper_network").embedding), atol=1e-5
+        )
         self.assertLess(similarity.min(), -0.5)
 
     def test_layers_that_share_a_generator(self):
@@ -50,10 +61,11 @@ class EmbeddingSimilarity(tf.test.TestCase):
         self.assertAllClose(similarity, cosines(z), atol=1e-5)
 
     def test_zeros(self):
-        bank = KernelBank(KernelGenerator((4, 4), 2), {"a": (4, 4), "b": (4, 4)})
-        bank.build((None, 4))
-        bank.embedding.assign([[0, 0], [0, 3]])
-        self.assertAllEqual(embedding_similarity(bank)[1], [[0, 0], [0, 1]])
+        hyper = of_layers("ab")
+        hyper.embedding.assign([[0, 0], [0, 3]])
+        tiles, similarity = embedding_similarity(hyper)
+        self.assertEqual(tiles, {"a": 1, "b": 1})
+        self.assertAllEqual(similarity, [[0, 0], [0, 1]])
 
     def test_several_generators(self):
         one, two = (KernelGenerator((4, 4), name=name) for name in ("one", "two"))
@@ -87,16 +99,17 @@ class EmbeddingSimilarity(tf.test.TestCase):
         for depth, width in ((10, 1), (40, 2)):
             assert_complete(plot_embedding_similarity(hyper_resnet(depth, width)))
         for count, length in ((2, 1), (2, 60), (8, 20), (20, 60)):
-            shapes = {f"{n:0{length}}": (4, 4) for n in range(count)}
-            bank = KernelBank(KernelGenerator((4, 4), 2), shapes)
-            bank.build((None, 4))
-            assert_complete(plot_embedding_similarity(bank))
+            names = [f"{n:0{length}}" for n in range(count)]
+            assert_complete(plot_embedding_similarity(of_layers(names)))
 
     def test_bad_arguments(self):
+        without_tiles = HyperNetwork(hyper_cnn(False), embedding_dim=2)
+        without_tiles.build((None, 28, 28, 1))
         for wrong, message in (
             ((None,), "`model` must be a built model .* Received: None"),
             ((hyper_cnn(),), "Received: 'hyper_cnn' with 0 of them"),
             ((hyper_resnet(10, 1, hyper=False),), "`model` must be"),
+            ((without_tiles,), "with 0 of them"),
             ((keras.Sequential([HyperConv2D(3, 3)]),), "`model` must be"),
             ((hyper_resnet(10, 1), 3), "`generator` must be a KernelGenerator. Received: .*=3"),
             ((hyper_resnet(10, 1), KernelGenerator((4, 4))), "`model` must be .* `generator`"),

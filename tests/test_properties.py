@@ -291,27 +291,32 @@ def test_hyper_conv2d(data):
 
 
 @given(data=st.data())
-def test_kernel_bank(data):
+def test_hyper_network_of_tiles(data):
+    """All kernels of a model, from one generator."""
     options, tile, _ = data.draw(generators(data.draw(st.sampled_from([(), (2, 3)]))))
     generator = options.pop("generator", None) or keras_hypernets.KernelGenerator(
         tile, dtype="float64", **options
     )
+    window = tile[:-2]
     grids = data.draw(st.lists(st.tuples(*[st.integers(1, 3)] * 2), min_size=1, max_size=3))
-    shapes = {
-        str(n): (*tile[:-2], tile[-2] * rows, tile[-1] * columns)
-        for n, (rows, columns) in enumerate(grids)
-    }
-    bank = keras_hypernets.KernelBank(generator, shapes, dtype="float64")
-    bank.build((None, 1))
-    randomize(bank, data.draw(st.integers(0, 99)), 0.7)
-    weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in bank.weights}
-    first, copied = 0, copy_of(bank, (None, 1)).generated_weights()
-    for (name, kernel), (rows, columns) in zip(
-        bank.generated_weights().items(), grids, strict=True
-    ):
+    inputs, outputs = [], []
+    for rows, columns in grids:
+        inputs.append(keras.Input((*window, tile[-2] * rows), dtype="float64"))
+        options = {"use_bias": False, "dtype": "float64"}
+        if window:
+            layer = keras.layers.Conv2D(tile[-1] * columns, window, **options)
+        else:
+            layer = keras.layers.Dense(tile[-1] * columns, **options)
+        outputs.append(layer(inputs[-1]))
+    target = keras.Model(inputs, outputs)
+    hyper = keras_hypernets.HyperNetwork(target, generator=generator, base=None, dtype="float64")
+    hyper.build([one.shape for one in inputs])
+    randomize(hyper, data.draw(st.integers(0, 99)), 0.7)
+    weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in hyper.weights}
+    first = 0
+    for kernel, (rows, columns) in zip(hyper.generated_weights().values(), grids, strict=True):
         embedding = weights["embedding"][first : first + rows * columns]
-        assert_close(kernel, reference_kernel(weights, tile, embedding, shapes[name]))
-        np.testing.assert_array_equal(copied[name], kernel)
+        assert_close(kernel, reference_kernel(weights, tile, embedding, kernel.shape))
         first += rows * columns
     assert first == len(weights["embedding"])
 
@@ -452,7 +457,8 @@ def layer_with_cell(layer):
 no_dropout = dict.fromkeys(
     ("recurrent_dropout", "hyper_recurrent_dropout"), number(lambda v: v == 0)
 )
-generator = keras_hypernets.KernelGenerator((2, 2))
+target = keras.layers.Dense(2)
+target.build((None, 2))
 CALLABLES = dict(
     [
         tried(keras_hypernets.GatedCell, {"units": 2}),
@@ -470,8 +476,17 @@ CALLABLES = dict(
             initializer=names("hyperfan_in", "hyperfan_out", "notebook"),
             seed=or_none(integer(-(2**31))),
         ),
-        tried(keras_hypernets.KernelBank, {"generator": generator, "kernel_shapes": {"a": (2, 2)}}),
         tried(keras_hypernets.HyperDense, {"units": 2}),
+        tried(
+            keras_hypernets.HyperNetwork,
+            {"target": target},
+            target_weights=anything,
+            hidden_units=listed(size, *range(30)),
+            generation=names("full", "scaling"),
+            chunk_size=or_none(size),
+            chunk_embedding_dim=size,
+            base=or_none(names("trainable", "frozen")),
+        ),
         *map(convolution, (1, 2, 3)),
         tried(initializers.GateOrthogonal),
         tried(initializers.per_gate, {"initializer": np.zeros}),
@@ -545,7 +560,7 @@ def callables_with_a_model(tmp_path_factory):
                 version=or_none(integer(1, 2**63)),
                 card=or_none(is_dictionary_for_json),
             ),
-            tried(export.bake),
+            tried(export.bake, {"model": model}),
             tried(plots.plot_filters, {"model_or_kernel": np.ones((1, 1, 1, 1))}),
             tried(plots.weight_changes, {"model": model, "text": "ab"}),
             tried(plots.plot_weight_changes, {"model": model, "text": "ab"}),

@@ -9,7 +9,7 @@ from keras import ops
 from random_weights import randomize
 
 import keras_hypernets
-from keras_hypernets import HyperConv2D, HyperDense, KernelGenerator
+from keras_hypernets import HyperConv2D, HyperDense, HyperNetwork, KernelGenerator
 
 
 def reference_tile(generator, z):
@@ -353,3 +353,94 @@ class Sharing(tf.test.TestCase):
             path = f"{path} again.keras"
             again.save(path)
             self.assertEqual(keras.models.load_model(path).count_params(), model.count_params())
+
+
+FILTERS = {"one": 4, "two": 8, "three": 12}
+
+
+def convolutions(layer, *arguments):
+    stack = [layer(filters, 3, *arguments, name=name) for name, filters in FILTERS.items()]
+    return keras.Sequential([keras.Input((9, 9, 4)), *stack], name="stack")
+
+
+class WholeModel(tf.test.TestCase):
+    """The kernels of a model from one generator, as a `HyperNetwork`."""
+
+    def setUp(self):
+        super().setUp()
+        keras.utils.set_random_seed(0)
+        self.x = np.random.default_rng(0).standard_normal((2, 9, 9, 4)).astype("float32")
+
+    def hyper(self, embedding_dim=3):
+        generator = KernelGenerator((3, 3, 4, 4), embedding_dim)
+        hyper = HyperNetwork(convolutions(keras.layers.Conv2D), "kernel", generator, base=None)
+        hyper.build(self.x.shape)
+        return hyper
+
+    def test_is_what_layers_with_a_shared_generator_are(self):
+        hyper = self.hyper()
+        randomize(hyper)
+        generator = KernelGenerator((3, 3, 4, 4), 3)
+        model = convolutions(HyperConv2D, generator)
+        self.assertEqual(hyper.count_params(), model.count_params())
+        pairs = [*zip(hyper.generator.weights, generator.weights, strict=True)]
+        pairs += zip(hyper.kept_weights, [one.bias for one in model.layers], strict=True)
+        for ours, other in pairs:
+            other.assign(ours)
+        embeddings = [layer.embedding for layer in model.layers]
+        *ends, _ = np.cumsum([rows.shape[0] for rows in embeddings])
+        for rows, ours in zip(
+            embeddings, np.split(ops.convert_to_numpy(hyper.embedding), ends), strict=True
+        ):
+            rows.assign(ours)
+        gradients = []
+        ours, others = zip(*pairs, strict=True)
+        for one, weights in ((hyper, [*ours, hyper.embedding]), (model, [*others, *embeddings])):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.square(one(self.x)))
+            found = tape.gradient(loss, [weight.value for weight in weights])
+            gradients.append([*found[: len(pairs)], np.concatenate(found[len(pairs) :])])
+        self.assertAllClose(hyper(self.x), model(self.x), 1e-5, 1e-5)
+        for one, other in zip(*gradients, strict=True):
+            self.assertAllClose(one, other, 1e-4, 1e-6 * np.abs(other).max())
+
+    def test_generates_all_tiles_in_one_call(self):
+        hyper, calls = self.hyper(), []
+        call = hyper.generator.call
+        hyper.generator.call = lambda rows: calls.append(tuple(rows.shape)) or call(rows)
+        hyper(self.x)
+        self.assertEqual(calls, [(1 + 2 + 6, 3)])
+
+    def test_kernels_start_with_the_variance_of_he(self):
+        starts = [self.hyper(64).generated_weights() for _ in range(20)]
+        for path, kernel in starts[0].items():
+            variance = np.mean([np.var(start[path]) for start in starts])
+            self.assertAllClose(variance, 2 / np.prod(kernel.shape[:-1]), 0.1, 0)
+
+    def test_regularizer_counts_a_kernel_once(self):
+        target = keras.layers.Dense(8, kernel_regularizer=keras.regularizers.L2(1))
+        target.build((None, 8))
+        hyper = HyperNetwork(target, generator=KernelGenerator((4, 4), 3), base=None)
+        inputs = keras.Input((8,))
+        model = keras.Model(inputs, hyper(hyper(inputs)))
+        model(np.ones((2, 8)))
+        (kernel,) = hyper.generated_weights().values()
+        self.assertAllClose(sum(model.losses), np.sum(np.square(kernel)), 1e-5)
+        model.trainable = False
+        self.assertEqual(model.losses, [])
+
+    def test_one_generator_for_two_and_a_layer(self):
+        generator = KernelGenerator((4, 4), 3)
+        x = inputs = keras.Input((8,))
+        for name in ("first", "second"):
+            target = keras.layers.Dense(8)
+            target.build((None, 8))
+            x = HyperNetwork(target, "kernel", generator, base=None, name=name)(x)
+        model = keras.Model(inputs, HyperDense(4, generator)(x))
+        randomize(model)
+        path = os.path.join(self.get_temp_dir(), "two.keras")
+        model.save(path)
+        again = keras.models.load_model(path)
+        self.assertEqual(again.count_params(), model.count_params())
+        x = np.random.default_rng(0).standard_normal((2, 8))
+        self.assertAllClose(again(x), model(x), 1e-6, 1e-6)

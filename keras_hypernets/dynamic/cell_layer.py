@@ -110,6 +110,8 @@ class CellLayer(GatedRNN):
 class HyperCellLayer(CellLayer):
     """Base class of the layers around a `HyperCell`."""
 
+    depends_on_input = True
+
     def generated_weights(self, sequences, initial_state=None, mask=None):
         """Returns the weights generated at each step, first to last even with `go_backwards`.
 

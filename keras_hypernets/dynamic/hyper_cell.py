@@ -305,6 +305,8 @@ class HyperCell(GatedCell):
         if not self.built:
             raise ValueError(f"`{name}` need a built cell. Received: cell={self!r}")
 
+    depends_on_input = True
+
     def generated_weights(self, sequences, initial_state=None, mask=None):
         """Runs the cell over sequences, without dropout, and returns the weights it generates.
 

@@ -1,11 +1,9 @@
 """Turns generated weights into the ordinary weights of a plain Keras model."""
 
-import inspect
 import tempfile
 from typing import Any
 
 import keras
-import numpy as np
 
 
 def bake(model: keras.Layer, condition: Any = None) -> keras.Layer:
@@ -13,22 +11,16 @@ def bake(model: keras.Layer, condition: Any = None) -> keras.Layer:
 
     Each layer with a method `plain_layer` is replaced by what it returns: `HyperConv2D` by a
     `keras.layers.Conv2D` and `HyperDense` by a `keras.layers.Dense`, with the generated kernel as a
-    weight, a `HyperNetwork` by its target. A `KernelBank` is removed. The outputs are the same. The
-    copy is faster for small batches, since it generates no kernels. It loads without
-    keras_hypernets, and tools for Keras layers, such as quantisation, apply to it. It has as many
-    weights as the network without generators, and training changes these.
+    weight, a `HyperNetwork` by its target. The outputs are the same. The copy is faster for small
+    batches, since it generates no kernels. It loads without keras_hypernets, and tools for Keras
+    layers, such as quantisation, apply to it. It has as many weights as the network without
+    generators, and training changes these.
 
-    To have your own layer baked, define
-
-    - `plain_layer(**weights)`: returns a built layer with the same outputs. Its parameters are the
-      arguments of `call` that take generated weights. If it returns `None`, the values of
-      `generated_weights()` replace the layer's outputs in the baked model.
-    - `generated_weights()`: returns a dictionary of what the layer generates.
-
-    All other layers are copied with their weights. So are recurrent layers such as `HyperLSTM`,
-    whose weights change at each time step. Layers inside nested models and `TimeDistributed` are
-    baked, those inside other wrappers are not. The copy shares no variables with the model and is
-    not compiled.
+    To have your own layer baked, give it a method `plain_layer()` that returns a built layer with
+    the same outputs. All other layers are copied with their weights. So are recurrent layers such
+    as `HyperLSTM`, whose weights change at each time step. Layers inside nested models and
+    `TimeDistributed` are baked, those inside other wrappers are not. The copy shares no variables
+    with the model and is not compiled.
 
     Args:
         model: a built functional or Sequential model; nested models must be of these kinds too. Or
@@ -37,12 +29,13 @@ def bake(model: keras.Layer, condition: Any = None) -> keras.Layer:
             condition gives a plain model of its own. Default `None`.
 
     Returns:
-        A functional or Sequential `keras.Model`. For a layer, what takes its place: for a
+        A functional or Sequential `keras.Model`; where a `HyperNetwork` with such a target is the
+        only layer, its layers are those of the target. For a layer, what takes its place: for a
         `HyperNetwork` a copy of its target, of whatever kind.
 
     Raises:
-        ValueError: if the model is not functional or Sequential, or not built; if a layer's
-            weights depend on an input of the model, or differ between calls.
+        ValueError: if the model is not functional or Sequential, or not built; if a layer's weights
+            depend on an input of the model.
 
     Example:
 
@@ -85,22 +78,19 @@ class _Copies:
     """Copies of layers, one per layer."""
 
     def __init__(self):
-        self.copies, self.originals = {}, {}
-        self.plain = {}  # by layer: its plain layer and the weights it was given
-        self.regularizers = []  # pairs of a generated weight and its layer's regularizer
+        self.copies = {}
 
     def of(self, layer):
         """Returns the copy of a layer, model or operation, whose weights are set later."""
         if layer not in self.copies:
-            copy = self._make(layer)
-            self.copies[layer], self.originals[copy] = copy, layer
+            self.copies[layer] = self._make(layer)
         return self.copies[layer]
 
     def _make(self, layer):
         if isinstance(layer, keras.Model):
             return self._make_model(_checked(layer))
         if hasattr(layer, "plain_layer"):
-            return self._plain(layer, {})
+            return _plain(layer)
         config = layer.get_config()
         if isinstance(layer, keras.layers.TimeDistributed):
             del config["layer"]
@@ -114,84 +104,49 @@ class _Copies:
             return keras.Sequential([start, *map(self.of, model.layers)], name=model.name)
         # A new model of the same graph, since a clone of a compiled model is compiled.
         graph = keras.Model(model.input, model.output, name=model.name)
-        return keras.models.clone_model(
-            graph, clone_function=self._of_node, call_function=self._call
-        )
+        calls = []
 
-    def _of_node(self, layer):
-        # What replaces a layer that generates weights is only known when it is called.
-        return layer if hasattr(layer, "plain_layer") else self.of(layer)
+        def call(copy, *args, **kwargs):
+            outputs = copy(*args, **kwargs)
+            calls.append((copy, args, kwargs, outputs))
+            return outputs
 
-    def _call(self, copy, *args, **kwargs):
-        layer = self.originals.get(copy, copy)
-        generates = hasattr(layer, "plain_layer")
-        symbolic = any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten((args, kwargs)))
-        if not generates and not symbolic:
-            return layer(*args, **kwargs)  # an operation on a kernel between bank and layer
-        if not generates:
-            return copy(*args, **kwargs)
-        arguments = inspect.signature(layer.call).bind(*args, **kwargs).arguments
-        given = {
-            name: arguments.pop(name)
-            for name in inspect.signature(layer.plain_layer).parameters
-            if arguments.get(name) is not None
-        }
-        plain = self._plain(layer, given)
-        if plain is not None:
-            return plain(**arguments)
-        # Values instead of symbolic tensors leave the layer out of the new graph.
-        weights = layer.generated_weights()
-        regularizer = getattr(layer, "kernel_regularizer", None)
-        self.regularizers += [(weight, regularizer) for weight in weights.values()]
-        return weights
-
-    def _plain(self, layer, given):
-        """Returns the plain layer that replaces one with generated or given weights."""
-        for name, weight in given.items():
-            if isinstance(weight, keras.KerasTensor):
-                raise ValueError(
-                    f"`model` must not pass {layer.name} a {name} that depends on an input of the "
-                    "model: bake a HyperNetwork itself, with one condition, and take kernels from "
-                    f"a KernelBank in the same graph. Received: {weight!r}"
-                )
-        values = {name: keras.ops.convert_to_numpy(weight) for name, weight in given.items()}
-        if layer not in self.plain:
-            plain = layer.plain_layer(**values)
-            if plain is not None:
-                plain.trainable = layer.trainable
-                self._regularize(plain, given)
-            self.plain[layer] = plain, values
-        plain, before = self.plain[layer]
-        same = before.keys() == values.keys()
-        if not same or not all(np.array_equal(before[name], values[name]) for name in values):
-            raise ValueError(
-                "`model` must pass a layer the same kernel in every call. "
-                f"Received: different kernels for {layer.name}"
-            )
-        return plain
-
-    def _regularize(self, plain, given):
-        """Gives the plain layer the regularizers of the layers that generated its weights."""
-        for name, weight in given.items():
-            for made, regularizer in self.regularizers:
-                if made is weight and regularizer is not None:
-                    config = keras.regularizers.serialize(regularizer)
-                    regularizer = keras.regularizers.deserialize(config)
-                    setattr(plain, f"{name}_regularizer", regularizer)
-                    getattr(plain, name).regularizer = regularizer
+        copy = keras.models.clone_model(graph, clone_function=self.of, call_function=call)
+        if len(calls) == 1 and hasattr(graph.layers[-1], "plain_layer"):
+            ((plain, args, kwargs, outputs),) = calls
+            whole = args[0] is copy.input and not kwargs and outputs is copy.output
+            whole = whole and isinstance(plain, keras.Function)
+            if whole and _described(plain.input) == _described(copy.input):
+                return keras.Model(plain.input, plain.output, name=model.name)  # one level less
+        return copy
 
     def set_state(self):
         # In reverse: a model passes `trainable` on to its layers, so it must come before them.
         for layer, copy in reversed(self.copies.items()):
-            if not isinstance(layer, keras.Layer) or not copy.built or layer in self.plain:
+            if not isinstance(layer, keras.Layer) or not copy.built:
                 continue
             if copy.trainable != layer.trainable:
                 copy.trainable = layer.trainable
-            if not isinstance(layer, (keras.Model, keras.layers.TimeDistributed)):
+            has_parts = isinstance(layer, (keras.Model, keras.layers.TimeDistributed))
+            if not has_parts and not hasattr(layer, "plain_layer"):
                 _set_state(layer, copy)
-        for layer, (plain, _) in self.plain.items():
-            if plain is not None and plain.trainable != layer.trainable:
-                plain.trainable = layer.trainable
+
+
+def _described(inputs):
+    return keras.tree.map_structure(lambda x: (x.name, x.shape, x.dtype), inputs)
+
+
+def _plain(layer):
+    if getattr(layer, "depends_on_input", False):
+        raise ValueError(
+            "`model` must not have a layer whose weights depend on an input: bake that layer "
+            f"itself, bake(layer, condition). Received: {layer.name} in the model"
+        )
+    plain = layer.plain_layer()
+    if isinstance(plain, keras.Model) and hasattr(plain, "inputs"):
+        # With the layer's name, since a model can have several HyperNetworks of one target.
+        return keras.Model(plain.input, plain.output, name=layer.name)
+    return plain
 
 
 def _set_state(layer, copy):

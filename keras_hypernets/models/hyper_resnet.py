@@ -5,13 +5,13 @@ from functools import partial
 import keras
 from keras import layers
 
-from keras_hypernets.static.hyper_conv2d import HyperConv2D
-from keras_hypernets.static.kernel_bank import KernelBank
+from keras_hypernets.network.hyper_network import HyperNetwork
 from keras_hypernets.static.kernel_generator import KernelGenerator
 from keras_hypernets.validation import boolean, image_shape, keras_object, one_of, positive_integer
 
 GROUPS = 3
 STEM_FILTERS = 16
+OF_BLOCKS = r"_conv_\d/kernel$"
 
 
 def hyper_resnet(
@@ -35,10 +35,11 @@ def hyper_resnet(
     filters, where the second and third each halve the resolution; then batch norm, ReLU,
     global average pooling and a Dense layer for the logits. A block is batch norm, ReLU and 3 x 3
     convolution, twice, with a shortcut
-    ([Zagoruyko & Komodakis, 2016](https://arxiv.org/abs/1605.07146)). With `hyper=True` one
-    `KernelGenerator` generates the kernels of all blocks in one product; the stem, shortcuts and
-    logits have ordinary weights. Batch norm has momentum 0.9, because at Keras' 0.99 its moving
-    averages lag behind generated kernels (see the README).
+    ([Zagoruyko & Komodakis, 2016](https://arxiv.org/abs/1605.07146)). With `hyper=True` this
+    network is the target of a `HyperNetwork`: one `KernelGenerator` generates the kernels of all
+    blocks in one product; the stem, shortcuts and logits have ordinary weights. Batch norm has
+    momentum 0.9, because at Keras' 0.99 its moving averages lag behind generated kernels (see the
+    README).
 
     Trainable weights:
 
@@ -69,7 +70,8 @@ def hyper_resnet(
 
     Returns:
         A functional `keras.Model` from images `(batch, height, width, channels)`, of about zero
-        mean and unit variance, to logits `(batch, classes)`.
+        mean and unit variance, to logits `(batch, classes)`. With `hyper=True` its only layer is
+        the `HyperNetwork`, `"hyper_network"`, whose `target` has the layers of the network.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -101,70 +103,51 @@ def hyper_resnet(
     embedding_dim = positive_integer("embedding_dim", embedding_dim)
     kernel_regularizer = keras_object("kernel_regularizer", kernel_regularizer)
     input_shape = image_shape(input_shape, least=4, dynamic=True)
-    options = {"padding": "same", "use_bias": conv_bias, "data_format": "channels_last"}
-    plain = partial(
+    convolve = partial(
         layers.Conv2D,
+        padding="same",
+        use_bias=conv_bias,
+        data_format="channels_last",
         kernel_initializer="he_normal",
         kernel_regularizer=kernel_regularizer,
-        **options,
     )
     norm = partial(layers.BatchNormalization, -1, 0.9, 1e-5, synchronized=synchronized)
-    plan = _plan(blocks, width)
-    x = images = keras.Input(input_shape, name="images")
-
-    kernels = {}
-    if hyper:
-        tile = (3, 3, tile_size, tile_size)
-        generator = KernelGenerator(tile, embedding_dim, name="generator")
-        shapes = {name: (3, 3, *channels) for name, (*channels, _) in plan.items()}
-        bank = KernelBank(generator, shapes, kernel_regularizer=kernel_regularizer, name="kernels")
-        kernels = bank(images)
 
     def norm_relu(x, name):
         return layers.ReLU(name=f"{name}_relu")(norm(name=f"{name}_norm")(x))
 
-    def convolve(x, name):
-        _, filters, strides = plan[name]
-        if hyper:
-            return HyperConv2D(filters, 3, strides=strides, name=name, **options)(x, kernels[name])
-        return plain(filters, 3, strides, name=name)(x)
-
-    def block(x, name):
+    def block(x, filters, strides, name):
         first, second = f"{name}_conv_1", f"{name}_conv_2"
-        inputs, filters, strides = plan[first]
         straight = x
         x = norm_relu(x, first)
-        if inputs != filters or strides > 1:
+        if (inputs := x.shape[-1]) != filters or strides > 1:
             if shortcut == "projection":
-                straight = plain(filters, 1, strides, name=f"{name}_projection")(x)
+                straight = convolve(filters, 1, strides, name=f"{name}_projection")(x)
             else:
                 straight = straight[:, ::strides, ::strides]
                 straight = keras.ops.pad(straight, [[0, 0]] * 3 + [[0, filters - inputs]])
-        x = convolve(x, first)
-        x = convolve(norm_relu(x, second), second)
+        x = convolve(filters, 3, strides, name=first)(x)
+        x = convolve(filters, 3, name=second)(norm_relu(x, second))
         return layers.Add(name=f"{name}_sum")([x, straight])
 
-    x = plain(STEM_FILTERS, 3, name="stem")(x)
+    x = images = keras.Input(input_shape, name="images")
+    x = convolve(STEM_FILTERS, 3, name="stem")(x)
     if stem_norm:
         x = norm_relu(x, "stem")
     for group in range(1, GROUPS + 1):
+        filters = STEM_FILTERS * 2 ** (group - 1) * width
         for number in range(1, blocks + 1):
-            x = block(x, f"group_{group}_block_{number}")
+            strides = 2 if group > 1 and number == 1 else 1
+            x = block(x, filters, strides, f"group_{group}_block_{number}")
     x = norm_relu(x, "last")
     x = layers.GlobalAveragePooling2D(data_format="channels_last", name="average")(x)
     logits = layers.Dense(classes, kernel_regularizer=kernel_regularizer, name="logits")(x)
-    default_name = f"{'hyper_' if hyper else ''}resnet_{depth}_{width}"
-    return keras.Model(images, logits, name=name or default_name)
-
-
-def _plan(blocks, width):
-    """Returns `{name: (channels in, channels out, stride)}` of the blocks' convolutions."""
-    plan, inputs = {}, STEM_FILTERS
-    for group in range(1, GROUPS + 1):
-        filters = STEM_FILTERS * 2 ** (group - 1) * width
-        for block in range(1, blocks + 1):
-            strides = 2 if group > 1 and block == 1 else 1
-            plan[f"group_{group}_block_{block}_conv_1"] = (inputs, filters, strides)
-            plan[f"group_{group}_block_{block}_conv_2"] = (filters, filters, 1)
-            inputs = filters
-    return plan
+    plain_name = f"resnet_{depth}_{width}"
+    if not hyper:
+        return keras.Model(images, logits, name=name or plain_name)
+    plain = keras.Model(images, logits, name=plain_name)
+    tile = 3, 3, tile_size, tile_size
+    generator = KernelGenerator(tile, embedding_dim, dtype=plain.variable_dtype, name="generator")
+    hyper_network = HyperNetwork(plain, OF_BLOCKS, generator, base=None, name="hyper_network")
+    images = keras.Input(input_shape, name="images")
+    return keras.Model(images, hyper_network(images), name=name or f"hyper_{plain_name}")

@@ -9,7 +9,6 @@ import numpy as np
 from keras import ops
 
 from keras_hypernets.network.forms import Whole
-from keras_hypernets.static.tile_embeddings import TileEmbeddings
 
 MANY = 100_000_000  # weights
 
@@ -212,7 +211,7 @@ class WeightWriter(keras.Layer):
         return ops.concatenate([conditions, ops.tile(chunks, (rows, 1))], axis=-1)
 
 
-class TileWriter(TileEmbeddings, keras.Layer):
+class TileWriter(keras.Layer):
     """Writes kernels from the learned embeddings of their tiles, by a `KernelGenerator`.
 
     Args:
@@ -226,9 +225,27 @@ class TileWriter(TileEmbeddings, keras.Layer):
         self.kernel_shapes = kernel_shapes
 
     def build(self, condition_shape=None):
-        self.embedding = self.add_embedding(self.generator, self.kernel_shapes)
+        generator = self.generator
+        if not generator.built:
+            generator.build()
+        grids = [generator.count_tiles(shape, self.name) for shape in self.kernel_shapes]
+
+        def initialize(shape, dtype=None):
+            return ops.concatenate(
+                [
+                    generator.embedding_initializer(*grid)((math.prod(grid), shape[-1]), dtype)
+                    for grid in grids
+                ]
+            )
+
+        self.embedding = self.add_weight(
+            name="embedding",
+            shape=(sum(map(math.prod, grids)), generator.embedding_dim),
+            initializer=initialize,
+        )
 
     def write(self, condition, bases):
         """Returns the forms of all kernels, in one row."""
         kernels = self.generator.kernels(self.embedding, self.kernel_shapes)
-        return [Whole(kernel[None]) for kernel in kernels]
+        # From a generator in half precision they would have its dtype.
+        return [Whole(ops.cast(kernel[None], self.compute_dtype)) for kernel in kernels]

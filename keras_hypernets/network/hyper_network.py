@@ -25,7 +25,11 @@ from keras_hypernets.network.target_weights import (
     freeze_bases,
     regularizer_of,
 )
-from keras_hypernets.static.kernel_generator import KernelGenerator, serialize_shared
+from keras_hypernets.static.kernel_generator import (
+    KernelGenerator,
+    serialize_shared,
+    spread_of_kernel,
+)
 from keras_hypernets.validation import (
     boolean,
     keras_object,
@@ -204,11 +208,18 @@ class HyperNetwork(keras.Layer):
         self.depends_on_input = condition_shape is not None
         self.condition_structure = keras.tree.map_shape_structure(lambda shape: 0, condition_shape)
         self.writer.build(condition_shape)
+        if not self.depends_on_input and any(g.regularizer for g in self.generated):
+            # With `add_loss` Keras mixes up the losses of several devices under MirroredStrategy.
+            writer = self.writer
+            learned = writer.embedding if hasattr(writer, "embedding") else writer.chunk_embedding
+            learned.regularizer = lambda _: self._penalty(self._write(None))
 
     def call(self, inputs, condition=None, training=None, **kwargs):
         check_condition(self, condition, inputs)
         forms = self._write(condition)
-        self._add_regularization(forms)
+        penalized = self.trainable and any(g.regularizer for g in self.generated)
+        if self.depends_on_input and penalized:
+            self.add_loss(self._penalty(forms))
         if training and self.protected is not None:
             self.add_loss(self.protected.loss(self._write_rows, self.protection_seeds))
         # Keras' stateless_call does not tell sublayers whether they are trained.
@@ -263,15 +274,15 @@ class HyperNetwork(keras.Layer):
             self.add_loss(sum(scope.losses))
         return outputs
 
-    def _add_regularization(self, forms):
-        """Adds the losses of the target's regularizers, for the generated values."""
-        if not self.trainable:
-            return
+    def _penalty(self, forms):
+        """Returns the loss of the target's regularizers, for the generated values."""
+        penalty = 0.0
         for g, form in zip(self.generated, forms, strict=True):
             if g.regularizer is not None:
                 one, values = g.regularizer, form.value()
                 loss = ops.vectorized_map(one, values) if self.per_sample else one(values[0])
-                self.add_loss(ops.mean(loss))
+                penalty = penalty + ops.mean(loss)
+        return penalty
 
     def generated_weights(self, condition=None):
         """Returns the weights with which the target runs, by their paths, the base included.
@@ -326,6 +337,23 @@ class HyperNetwork(keras.Layer):
         check_condition(self, conditions, [])
         weights = [ops.stop_gradient(form.value()) for form in self._write_rows(conditions)]
         self.protected = OutputRegularizer(conditions, weights, strength, tasks_per_step)
+
+    @property
+    def embedding(self):
+        """The embeddings of all tiles, if a `KernelGenerator` generates the kernels."""
+        if not isinstance(self.generator, KernelGenerator):
+            raise AttributeError(f"{self.name} has no embeddings of tiles.")
+        return self.writer.embedding
+
+    def healthy_spreads(self):
+        """Returns the healthy ranges of the kernels' spreads: see `GeneratedWeightsMonitor`.
+
+        Those of weights with a base, and of vectors, are not known.
+        """
+        if self.base is not None:
+            return {}
+        shapes = {g.variable.path: tuple(g.variable.shape) for g in self.generated}
+        return {path: spread_of_kernel(shape) for path, shape in shapes.items() if len(shape) > 1}
 
     def plain_layer(self, condition=None):
         """Returns a copy of the target with the generated weights as its own.

@@ -1,12 +1,11 @@
 """Plots how similar the embeddings of layers that share a generator are."""
 
-import os
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
-from keras_hypernets.layers_within import generated_within
+from keras_hypernets.layers_within import generated_within, without_common_path
 from keras_hypernets.static.kernel_generator import KernelGenerator
 
 if TYPE_CHECKING:
@@ -23,15 +22,15 @@ def embedding_similarity(
         s_ij = z_i . z_j / (|z_i| |z_j|)
 
     Args:
-        model: a built model or layer that contains `HyperConv2D`, `HyperDense` or `KernelBank`,
-            such as a `hyper_resnet`.
+        model: a built model or layer that contains `HyperConv2D`, `HyperDense` or a `HyperNetwork`
+            with a `KernelGenerator`, such as a `hyper_resnet`.
         generator: `KernelGenerator` whose embeddings to compare. Default `None`: the only one in
             the model that generates kernels of several layers.
 
     Returns:
-        A dictionary from the names of layers, or of a bank's kernels, to their numbers of tiles, in
-        the order of the model; and the matrix `(tiles, tiles)` of cosines, in the same order and
-        row-major within a layer. A zero embedding has cosines of 0.
+        A dictionary from the names of layers to their numbers of tiles, in the order of the model;
+        and the matrix `(tiles, tiles)` of cosines, in the same order and row-major within a layer.
+        A zero embedding has cosines of 0.
 
     Raises:
         ValueError: if there is no such generator, or several and `generator` is `None`.
@@ -134,6 +133,4 @@ def _embeddings(model, generator):
             f"layers. Received: {getattr(model, 'name', model)!r} with {len(shared)} of them"
         )
     layers = next(iter(shared.values())) if generator is None else shared[generator]
-    # Drop the prefix that all names share.
-    start = os.path.commonprefix([*layers]).rpartition("/")[0]
-    return {name.removeprefix(f"{start}/"): rows for name, rows in layers.items()}
+    return dict(zip(without_common_path([*layers]), layers.values(), strict=True))

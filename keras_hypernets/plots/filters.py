@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_hypernets.layers_within import generated_within, layers_within
+from keras_hypernets.layers_within import (
+    generated_within,
+    layers_within,
+    without_common_path,
+)
 from keras_hypernets.validation import positive_integer
 
 if TYPE_CHECKING:
@@ -26,9 +30,10 @@ def plot_filters(model_or_kernel: Any, channels: int = 16) -> "Figure":
     zero. NaN and infinity have the colour of the lines.
 
     For a model, this plots each kernel of rank 4 once: all `generated_weights()` of layers such as
-    `HyperConv2D` and `KernelBank`, and the `kernel` of `keras.layers.Conv2D`, `DepthwiseConv2D` and
-    any other layer with a `kernel_size`. (That of `Conv2DTranspose`, `(height, width, out, in)` in
-    Keras, is transposed to match.)
+    `HyperConv2D`, and the `kernel` of `keras.layers.Conv2D`, `DepthwiseConv2D` and any other layer
+    with a `kernel_size`. (That of `Conv2DTranspose`, `(height, width, out, in)` in Keras, is
+    transposed to match.) In the target of a `HyperNetwork` these are the generated kernels, unless
+    they depend on a condition: then they are left out.
 
     Args:
         model_or_kernel: a built model or layer, including those nested in it, or one kernel
@@ -124,22 +129,27 @@ def _kernels_to_draw(model_or_kernel: Any) -> list[tuple[str, np.ndarray]]:
             "`model_or_kernel` must be a built model or layer with kernels of 2D convolutions, or "
             f"one kernel (height, width, in, out). Received: {received}"
         )
-    return [(name, keras.ops.convert_to_numpy(kernel)) for name, kernel in kernels]
+    names, kernels = zip(*kernels, strict=True)
+    arrays = map(keras.ops.convert_to_numpy, kernels)
+    return list(zip(without_common_path(names), arrays, strict=True))
 
 
 def _kernels_within(model: keras.Layer) -> Iterator[tuple[str, Any]]:
     """Yields the paths and kernels of rank 4."""
     generated = {}
-    for layer, _, name, kernel in generated_within(model):
-        generated.setdefault(layer, {})[name] = kernel
+    for layer, key, name, kernel in generated_within(model):
+        generated.setdefault(layer, {})[key] = name, kernel
+    in_targets = {}  # by variable
     for path, layer in layers_within(model):
         found = generated.get(layer, {})
+        for one in getattr(layer, "generated", ()):  # the layers of its target come next
+            _, in_targets[id(one.variable)] = found.pop(one.variable.path, (None, None))
         if not found and hasattr(layer, "kernel_size"):
-            # None if the layer is unbuilt, or gets its kernel in each call.
-            kernel = getattr(layer, "kernel", None)
+            kernel = getattr(layer, "kernel", None)  # if the layer is built
+            kernel = in_targets.get(id(kernel), kernel)
             if isinstance(layer, keras.layers.Conv2DTranspose) and kernel is not None:
                 kernel = keras.ops.swapaxes(kernel, 2, 3)
-            found = {path: kernel}
-        for name, kernel in found.items():
+            found = {"kernel": (path, kernel)}
+        for name, kernel in found.values():
             if kernel is not None and len(kernel.shape) == 4:
                 yield name, kernel

@@ -1,35 +1,30 @@
 """Base class of the layers with a generated kernel."""
 
+import math
+
 import keras
+from keras import ops
 
 from keras_hypernets.constructor_arguments import FullSignature
 from keras_hypernets.static.kernel_generator import (
     KernelGenerator,
     check_generator,
     serialize_shared,
+    spread_of_kernel,
     with_generator,
 )
-from keras_hypernets.static.tile_embeddings import TileEmbeddings, spread_of_kernel
 from keras_hypernets.validation import boolean, keras_object, positive_integer
 
 EMBEDDING_DIM = 16  # default of a layer's own generator
-GENERATION_OPTIONS = (
-    "generator",
-    "embedding_dim",
-    "hidden_units",
-    "embedding_initializer",
-    "embedding_regularizer",
-    "embedding_constraint",
-)
+GENERATION = "generator", "hidden_units", "embedding_"  # begins what no plain layer has
 
 
-class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
+class GeneratedKernelLayer(FullSignature, keras.Layer):
     """Base class of the layers whose kernel a `KernelGenerator` generates.
 
     A kernel is cut into tiles along its two channel axes, row-major: `(input tiles, output tiles)`
     (eq. 3 of the paper). Each tile has its own row of `embedding`. Without a shared generator the
-    layer creates its own, whose tile is the whole kernel. A layer called with a `kernel` from a
-    `KernelBank` has no weight except its bias.
+    layer creates its own, whose tile is the whole kernel.
 
     A generator shared by several layers stays shared in `.keras` files. `clone_model`,
     `from_config` and a bare JSON config give each layer its own copy. The generator is a sublayer
@@ -42,10 +37,11 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
         generator: shared `KernelGenerator`. Default `None`: the layer creates its own.
         embedding_dim: size of the embedding of the layer's own generator. Default `None`: 16.
         hidden_units: hidden size of the layer's own generator. Default `None`: `embedding_dim`.
-            Both must be `None` with a shared generator or a given kernel.
+            Both must be `None` with a shared generator.
         activation, use_bias, bias_initializer, bias_regularizer, bias_constraint: as in Keras.
-        embedding_initializer, embedding_regularizer, embedding_constraint: for `embedding`, see
-            `TileEmbeddings`. Default `None`.
+        embedding_initializer: initializer of `embedding`, `(tiles, embedding_dim)`. Default `None`:
+            the generator's, which gives kernels the variance of He initialisation.
+        embedding_regularizer, embedding_constraint: for `embedding`. Default `None`.
         kernel_regularizer: regularizer of the generated kernel, applied once however often the
             layer is called, unless its embedding is frozen. Default `None`.
         **kwargs: arguments of `keras.Layer`.
@@ -63,13 +59,16 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
         bias_initializer="zeros",
         bias_regularizer=None,
         bias_constraint=None,
+        embedding_initializer=None,
+        embedding_regularizer=None,
+        embedding_constraint=None,
+        kernel_regularizer=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         if generator is not None:
             check_generator(generator, self.dtype_policy)
         self.shares_generator = generator is not None
-        self.takes_kernel = False
         self.generator = generator
         if embedding_dim is not None:
             embedding_dim = positive_integer("embedding_dim", embedding_dim)
@@ -88,14 +87,18 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
         self.bias_initializer = keras_object("bias_initializer", bias_initializer)
         self.bias_regularizer = keras_object("bias_regularizer", bias_regularizer)
         self.bias_constraint = keras_object("bias_constraint", bias_constraint)
+        if embedding_initializer is not None:
+            embedding_initializer = keras_object("embedding_initializer", embedding_initializer)
+        self.embedding_initializer = embedding_initializer
+        self.embedding_regularizer = keras_object("embedding_regularizer", embedding_regularizer)
+        self.embedding_constraint = keras_object("embedding_constraint", embedding_constraint)
+        self.kernel_regularizer = keras_object("kernel_regularizer", kernel_regularizer)
 
-    def build_kernel(self, kernel_shape, given_shape):
+    def build_kernel(self, kernel_shape):
         """Creates the embedding of a kernel `(*window, in, out)`, and a generator if needed.
 
-        Creates neither if the layer is given a kernel, of shape `given_shape`.
-
         Raises:
-            ValueError: if the kernel does not consist of whole tiles, or has the wrong shape.
+            ValueError: if the kernel does not consist of whole tiles.
         """
         if None in kernel_shape:
             raise ValueError(
@@ -103,18 +106,6 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
                 f"Received: an input that needs the kernel {tuple(kernel_shape)}"
             )
         self.kernel_shape = tuple(kernel_shape)
-        self.takes_kernel = given_shape is not None
-        if self.takes_kernel:
-            self.check_given_kernel(given_shape)
-            names = (*GENERATION_OPTIONS, "kernel_regularizer")
-            given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-            if given:
-                raise ValueError(
-                    f"{', '.join(f'`{name}`' for name in given)} of {self.name} must be None with "
-                    "a given `kernel`, whose KernelBank has its own. Received: "
-                    + ", ".join(f"{name}={value!r}" for name, value in given.items())
-                )
-            return
         if self.generator is None:
             self.generator = KernelGenerator(
                 kernel_shape,
@@ -123,20 +114,26 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
                 dtype=self.dtype_policy,
                 trainable=self.trainable,
             )
-        self.embedding = self.add_embedding(self.generator, [self.kernel_shape])
+        generator = self.generator
+        if not generator.built:
+            generator.build()
+        grid = generator.count_tiles(self.kernel_shape, self.name)
+        penalized = self.embedding_regularizer or self.kernel_regularizer
+        self.embedding = self.add_weight(
+            name="embedding",
+            shape=(math.prod(grid), generator.embedding_dim),
+            initializer=self.embedding_initializer or generator.embedding_initializer(*grid),
+            regularizer=penalized and self._penalty,
+            constraint=self.embedding_constraint,
+        )
 
-    def check_given_kernel(self, shape):
-        """Raises ValueError unless every call gets a kernel of the same shape, or none does."""
-        if (shape is not None) != self.takes_kernel:
-            raise ValueError(
-                f"`kernel` must be given to {self.name} in every call or in none. "
-                f"Received: {'none' if shape is None else f'one of shape {tuple(shape)}'}"
-            )
-        if shape is not None and tuple(shape) != self.kernel_shape:
-            raise ValueError(
-                f"`kernel` must have the shape {self.kernel_shape} in {self.name}. "
-                f"Received: {tuple(shape)}"
-            )
+    def _penalty(self, embedding):
+        penalty = self.embedding_regularizer(embedding) if self.embedding_regularizer else 0.0
+        if self.kernel_regularizer is None:
+            return penalty
+        (kernel,) = self.generator.kernels(embedding, [self.kernel_shape])
+        # Losses are summed in the variables' dtype, which is wider under mixed precision.
+        return penalty + self.kernel_regularizer(ops.cast(kernel, self.variable_dtype))
 
     def build_bias(self, size):
         self.bias = None
@@ -154,39 +151,27 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
         """The generated kernel `(*window, in, out)`."""
         if not self.built:
             raise AttributeError(f"{self.name} has no kernel before it is built.")
-        if self.takes_kernel:
-            raise AttributeError(f"The kernel of {self.name} is an input of its call.")
         return self.generator.kernels(self.embedding, [self.kernel_shape])[0]
 
     def generated_weights(self):
-        """Returns `{"kernel": kernel}`, or `{}` if the layer is given its kernel."""
-        return {} if self.takes_kernel else {"kernel": self.kernel}
+        """Returns `{"kernel": kernel}`."""
+        return {"kernel": self.kernel}
 
-    def plain_layer(self, kernel=None):
-        """Returns a built Keras layer with the same outputs and the kernel as a weight.
-
-        Args:
-            kernel: the kernel passed to the layer's calls, if any.
-        """
+    def plain_layer(self):
+        """Returns a built Keras layer with the same outputs and the kernel as a weight."""
         config = self.get_config()
-        config = {name: config[name] for name in config if name not in GENERATION_OPTIONS}
+        config = {name: config[name] for name in config if not name.startswith(GENERATION)}
         plain = self.plain_class.from_config(config)
         shape = [None] * (self.input_spec.ndim or self.input_spec.min_ndim)
         for axis, size in self.input_spec.axes.items():
             shape[axis] = size
         plain.build(tuple(shape))
-        kernel = self.kernel if kernel is None else kernel
-        plain.set_weights([kernel] if self.bias is None else [kernel, self.bias])
+        plain.set_weights([self.kernel] if self.bias is None else [self.kernel, self.bias])
         return plain
 
     def healthy_spreads(self):
         """Returns the healthy range of the kernel's spread: see `GeneratedWeightsMonitor`."""
-        return {} if self.takes_kernel else {"kernel": spread_of_kernel(self.kernel_shape)}
-
-    def kernel_of(self, given):
-        """Returns the kernel of a call: `given`, or the generated one."""
-        self.check_given_kernel(None if given is None else given.shape)
-        return self.kernel if given is None else given
+        return {"kernel": spread_of_kernel(self.kernel_shape)}
 
     def finish(self, outputs, bias):
         """Adds the bias, if any, and applies the activation."""
@@ -204,12 +189,16 @@ class GeneratedKernelLayer(FullSignature, TileEmbeddings, keras.Layer):
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
             "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+            "embedding_initializer": keras.initializers.serialize(self.embedding_initializer),
+            "embedding_regularizer": keras.regularizers.serialize(self.embedding_regularizer),
+            "embedding_constraint": keras.constraints.serialize(self.embedding_constraint),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
         }
 
     @classmethod
     def from_config(cls, config):
         config = with_generator(config)
-        # Older files store the default as a number, even with a shared generator or a given kernel.
+        # Older files store the default as a number, even with a shared generator.
         if config.get("embedding_dim") == EMBEDDING_DIM:
             config["embedding_dim"] = None
         return cls(**config)

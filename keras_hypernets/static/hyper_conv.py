@@ -61,7 +61,7 @@ class HyperConv(GeneratedKernelLayer):
             )
         self.input_spec = keras.InputSpec(ndim=self.rank + 2)
 
-    def build(self, inputs_shape, kernel_shape=None):
+    def build(self, inputs_shape):
         axis = -1 if self.data_format == "channels_last" else 1
         channels = inputs_shape[axis]
         self.input_spec = keras.InputSpec(ndim=self.rank + 2, axes={axis: channels})
@@ -71,11 +71,11 @@ class HyperConv(GeneratedKernelLayer):
                 f"Received: an input of shape {tuple(inputs_shape)}, groups={self.groups}"
             )
         channels = None if channels is None else channels // self.groups
-        self.build_kernel((*self.kernel_size, channels, self.filters), kernel_shape)
+        self.build_kernel((*self.kernel_size, channels, self.filters))
         self.build_bias(self.filters)
 
-    def call(self, inputs, kernel=None):
-        outputs = self.convolve(inputs, self.kernel_of(kernel))
+    def call(self, inputs):
+        outputs = self.convolve(inputs, self.kernel)
         bias = self.bias
         if bias is not None and self.data_format == "channels_first":
             bias = ops.reshape(bias, (-1, *[1] * self.rank))
@@ -98,9 +98,7 @@ class HyperConv(GeneratedKernelLayer):
             dilation_rate=self.dilation_rate,
         )
 
-    def compute_output_shape(self, inputs_shape, kernel_shape=None):
-        if self.built:
-            self.check_given_kernel(kernel_shape)
+    def compute_output_shape(self, inputs_shape):
         channels = inputs_shape[-1 if self.data_format == "channels_last" else 1]
         # Groups do not change the shape, and `ops.conv` rejects them for symbolic tensors.
         kernel = keras.KerasTensor((*self.kernel_size, channels, self.filters))

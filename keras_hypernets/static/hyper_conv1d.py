@@ -18,8 +18,6 @@ class HyperConv1D(HyperConv):
 
     Call arguments:
         inputs: `(batch, steps, channels)`, or channels first, as `data_format` says.
-        kernel: `(size, channels / groups, filters)` from a `KernelBank`.
-            Default `None`: the layer generates its own.
 
     Returns:
         `(batch, new_steps, filters)`, or channels first, like the inputs.

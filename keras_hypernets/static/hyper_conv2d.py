@@ -20,7 +20,7 @@ class HyperConv2D(HyperConv):
             the layer creates its own, whose tile is the whole kernel.
         embedding_dim: size of the embedding z of the layer's own generator. Default `None`: 16.
         hidden_units: hidden size of the layer's own generator. Default `None`: `embedding_dim`.
-            Both must be `None` with a shared generator or a kernel from a `KernelBank`.
+            Both must be `None` with a shared generator.
         strides, padding, data_format, dilation_rate, groups, activation, use_bias,
         bias_initializer, bias_regularizer, bias_constraint: as in `keras.layers.Conv2D`.
         embedding_initializer, embedding_regularizer, embedding_constraint: for the embeddings.
@@ -30,8 +30,6 @@ class HyperConv2D(HyperConv):
 
     Call arguments:
         inputs: `(batch, height, width, channels)`, or channels first, as `data_format` says.
-        kernel: `(height, width, channels / groups, filters)` from a `KernelBank`. Default `None`:
-            the layer generates its own.
 
     Returns:
         `(batch, new_height, new_width, filters)`, or channels first, like the inputs.

@@ -18,8 +18,6 @@ class HyperConv3D(HyperConv):
 
     Call arguments:
         inputs: `(batch, depth, height, width, channels)`, or channels first, as `data_format` says.
-        kernel: `(depth, height, width, channels / groups, filters)` from a `KernelBank`.
-            Default `None`: the layer generates its own.
 
     Returns:
         `(batch, new_depth, new_height, new_width, filters)`, or channels first, like the inputs.

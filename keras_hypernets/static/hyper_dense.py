@@ -17,7 +17,7 @@ class HyperDense(GeneratedKernelLayer):
             creates its own, whose tile is the whole kernel.
         embedding_dim: size of the embedding z of the layer's own generator. Default `None`: 16.
         hidden_units: hidden size of the layer's own generator. Default `None`: `embedding_dim`.
-            Both must be `None` with a shared generator or a kernel from a `KernelBank`.
+            Both must be `None` with a shared generator.
         activation: activation function. Default `None`.
         use_bias: whether to add a bias, an ordinary weight. Default `True`.
         bias_initializer, bias_regularizer, bias_constraint: for the bias.
@@ -28,8 +28,6 @@ class HyperDense(GeneratedKernelLayer):
 
     Call arguments:
         inputs: `(batch, ..., features)`.
-        kernel: `(features, units)` from a `KernelBank`. Default `None`: the layer generates its
-            own.
 
     Returns:
         `(batch, ..., units)`. `layer.kernel` is the generated kernel `(features, units)`.
@@ -57,17 +55,15 @@ class HyperDense(GeneratedKernelLayer):
         self.supports_masking = True
         self.input_spec = keras.InputSpec(min_ndim=2)
 
-    def build(self, inputs_shape, kernel_shape=None):
+    def build(self, inputs_shape):
         self.input_spec = keras.InputSpec(min_ndim=2, axes={-1: inputs_shape[-1]})
-        self.build_kernel((inputs_shape[-1], self.units), kernel_shape)
+        self.build_kernel((inputs_shape[-1], self.units))
         self.build_bias(self.units)
 
-    def call(self, inputs, kernel=None):
-        return self.finish(ops.matmul(inputs, self.kernel_of(kernel)), self.bias)
+    def call(self, inputs):
+        return self.finish(ops.matmul(inputs, self.kernel), self.bias)
 
-    def compute_output_shape(self, inputs_shape, kernel_shape=None):
-        if self.built:
-            self.check_given_kernel(kernel_shape)
+    def compute_output_shape(self, inputs_shape):
         return (*inputs_shape[:-1], self.units)
 
     def get_config(self):

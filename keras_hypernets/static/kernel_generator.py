@@ -8,6 +8,8 @@ from keras import ops
 
 from keras_hypernets.validation import one_of, positive_integer, seed_integer
 
+AROUND = 3  # a healthy spread is between a third and three times the initial one
+
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class KernelGenerator(keras.Layer):
@@ -21,9 +23,9 @@ class KernelGenerator(keras.Layer):
     Each input channel has its own W_i; all share W_out. K_i, the part of the tile that reads input
     channel i, has the tile's window and output channels.
 
-    One generator can serve many layers: pass it to each as `generator`, or to a `KernelBank`, which
-    generates all their kernels in one product. Kernels are assembled from tiles along their
-    channels. Each tile has its own embedding, which belongs to the layer.
+    One generator can serve many layers: pass it to each as `generator`, or to a `HyperNetwork`,
+    which generates the kernels of a whole model in one product. Kernels are assembled from tiles
+    along their channels. Each tile has its own embedding, which belongs to the layer.
 
     A generated kernel starts with the variance of He initialisation, whatever the number of tiles
     (hyperfan-in, [Chang et al., 2020](https://arxiv.org/abs/2312.08399)):
@@ -133,8 +135,10 @@ class KernelGenerator(keras.Layer):
 
     def has_tiles(self, kernel_shape):
         """Returns whether a weight of this shape consists of whole tiles."""
+        if len(kernel_shape) != len(self.tile_shape):
+            return False
         *tile_window, tile_in, tile_out = self.tile_shape
-        *window, inputs, outputs = kernel_shape if len(kernel_shape) > 1 else (0, 0)
+        *window, inputs, outputs = kernel_shape
         return tile_window == window and not (inputs % tile_in or outputs % tile_out)
 
     def embedding_initializer(self, input_tiles, output_tiles):
@@ -188,6 +192,12 @@ def kernel_shape(name, shape):
             f"Received: {name}={shape!r}"
         )
     return tuple(positive_integer(name, size) for size in sizes)
+
+
+def spread_of_kernel(shape: tuple) -> tuple[float, float]:
+    """Returns the healthy range of sqrt(mean(kernel^2)), around He's sqrt(2 / fan-in)."""
+    he = math.sqrt(2 / math.prod(shape[:-1]))
+    return he / AROUND, he * AROUND
 
 
 def check_generator(generator, dtype_policy):

@@ -26,7 +26,6 @@ from keras_hypernets import (
     HyperNetwork,
     HyperSimpleRNN,
     HyperSimpleRNNCell,
-    KernelBank,
     KernelGenerator,
     LayerNormLSTM,
     LayerNormLSTMCell,
@@ -113,8 +112,10 @@ def generator(shape, dtype):
     return KernelGenerator(shape, 3, hidden_units=4, dtype=dtype)
 
 
-def hyper_dense_of(bank, x):
-    return HyperDense(6, dtype=bank.dtype_policy)(x, bank(x)["kernel"])
+def dense_of_tiles(dtype):
+    layer = keras.layers.Dense(6, dtype=dtype, name="target")
+    layer.build((None, 4))
+    return layer
 
 
 def two_of_one_generator(layer, x):
@@ -194,14 +195,13 @@ ROWS = [
     ),
     # projection 3*2*4 + 2*4, output (4+1)*3, z 3 for each of 2x2 tiles, bias 6
     Row(
-        "KernelBank",
+        "HyperNetwork, tiles",
         "static",
         65,
-        lambda dtype=None, **o: KernelBank(
-            generator((2, 3), dtype), {"kernel": (4, 6)}, dtype=dtype, **o
+        lambda dtype=None, **o: HyperNetwork(
+            dense_of_tiles(dtype), generator=generator((2, 3), dtype), base=None, **o
         ),
         (4,),
-        connect=hyper_dense_of,
     ),
     # target 63, z 2, hidden 2*3 + 3, output 3*(4+5 + 5+3 + 5 + 5 + 5 + 3)
     Row(

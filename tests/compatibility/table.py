@@ -18,7 +18,7 @@ COLUMNS = {
     "cells in `RNN`": [row.name for row in ROWS if row.kind == "cell"],
     "HyperConv2D": ["HyperConv2D", "HyperConv2D, grouped", "HyperConv2D, tiles"],
     "HyperDense": ["HyperDense", "two HyperDense of one generator"],
-    "KernelBank": ["KernelBank"],
+    "HyperNetwork": [row.name for row in ROWS if row.name.startswith("HyperNetwork")],
     "KernelGenerator": ["KernelGenerator"],
     "keras LSTM": ["keras.layers.LSTM"],
 }

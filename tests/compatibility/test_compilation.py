@@ -65,7 +65,7 @@ def test_every_weight_learns(row):
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile needs a C++ compiler")
-@rows(quick=("HyperLSTM", "LSTMCell", "KernelBank") if BACKEND == "tensorflow" else None)
+@rows(quick=("HyperLSTM", "LSTMCell", "HyperNetwork, tiles") if BACKEND == "tensorflow" else None)
 def test_compiled_once_for_equal_shapes(row):
     model, x = row.model(), row.x()
     function, count = compiled(model)
@@ -93,7 +93,7 @@ def test_a_signature_of_any_size(row):
     assert count() == 1
 
 
-@rows(quick=("LayerNormLSTM", "KernelBank"))
+@rows(quick=("LayerNormLSTM", "HyperNetwork, tiles"))
 def test_fit_in_every_mode(row):
     """The same weights, whichever way it is run, also with a last batch that is smaller."""
     model, x = row.model(), row.x(5)

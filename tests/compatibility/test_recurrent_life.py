@@ -237,8 +237,7 @@ def test_both_directions(row):
     assert_close(found[0], forward[:, 2:])
 
 
-# A bank's kernels do not depend on its input.
-@rows(quick=("HyperLSTM", "HyperConv2D", "CharacterEmbedding"), without=("KernelBank",))
+@rows(quick=("HyperLSTM", "HyperConv2D", "CharacterEmbedding"))
 def test_time_distributed(row):
     layer = row.layer()
     x = row.x(6).reshape(2, 3, *row.shape)
