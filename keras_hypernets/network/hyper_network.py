@@ -1,8 +1,5 @@
 """HyperNetwork: generates the weights of any Keras model."""
 
-import contextlib
-import itertools
-
 import keras
 from keras import ops
 
@@ -12,14 +9,13 @@ from keras_hypernets.network.conditions import (
     check_rows_equal,
 )
 from keras_hypernets.network.generators import TileWriter, WeightWriter
-from keras_hypernets.network.leaves import owners, seed_generators, stand_in, without
+from keras_hypernets.network.leaves import owners, seed_generators, without
 from keras_hypernets.network.options import check_options
 from keras_hypernets.network.output_regularizer import PREFIX, OutputRegularizer
-from keras_hypernets.network.per_sample import weights_per_sample
 from keras_hypernets.network.plans import Generated, make_plans
+from keras_hypernets.network.running import copy_target, run_target
 from keras_hypernets.network.target_weights import (
     check_target,
-    check_unassigned,
     choose,
     finalize,
     freeze_bases,
@@ -223,7 +219,14 @@ class HyperNetwork(keras.Layer):
         if training and self.protected is not None:
             self.add_loss(self.protected.loss(self._write_rows, self.protection_seeds))
         # Keras' stateless_call does not tell sublayers whether they are trained.
-        return self._run(forms, inputs, {"training": training, **kwargs})
+        options = {"training": training, **kwargs}
+        outputs, losses = run_target(
+            self.target, self.generated, forms, self.per_sample, inputs, options
+        )
+        if losses:
+            # A sum, since Keras would find the losses themselves in the target's layers again.
+            self.add_loss(sum(losses))
+        return outputs
 
     def compute_output_spec(self, inputs, condition=None, training=None, **kwargs):
         # By default Keras traces `call`, which takes as long as to build the target.
@@ -244,35 +247,6 @@ class HyperNetwork(keras.Layer):
             dtype = self.writer.compute_dtype
             bases = [ops.cast(g.variable.value, dtype) for g in self.generated]
         return self.writer.write(condition, bases)
-
-    def _run(self, forms, inputs, kwargs):
-        """Calls the target with the generated weights, and keeps what the call changes of it."""
-        generated = [g.variable for g in self.generated]
-        if self.per_sample:
-            values = [stand_in(g.layer, g.variable) for g in self.generated]
-            pairs = zip(generated, forms, strict=True)
-            compiled = kwargs["training"] is True
-            context = weights_per_sample(self.target, pairs, compiled)
-        else:
-            values = [form.value()[0] for form in forms]
-            context = contextlib.nullcontext()
-        others = without(self.target.variables, generated)
-        # All variables: what is left out would be read past the scope of JAX' trainer.
-        mapping = [*zip(generated, values, strict=True), *((v, v.value) for v in others)]
-        scope = keras.StatelessScope(mapping, collect_losses=True)
-        before = [scope.get_current_value(v) for v in (*generated, *others)]
-        with scope, context:
-            outputs = self.target(inputs, **kwargs)
-        after = [scope.get_current_value(v) for v in (*generated, *others)]
-        changed = [new is not old for new, old in zip(after, before, strict=True)]
-        check_unassigned(list(itertools.compress(generated, changed)))
-        for variable, value, new in zip((*generated, *others), after, changed, strict=True):
-            if new:
-                variable.assign(value)
-        if scope.losses:
-            # A sum, since Keras would find the losses themselves in the target's layers again.
-            self.add_loss(sum(scope.losses))
-        return outputs
 
     def _penalty(self, forms):
         """Returns the loss of the target's regularizers, for the generated values."""
@@ -369,21 +343,10 @@ class HyperNetwork(keras.Layer):
                     f"{', '.join(map(str, shapes))}"
                 )
         weights = self.generated_weights(condition)
-        config = keras.saving.serialize_keras_object(self.target)
-        plain = keras.saving.deserialize_keras_object(config)
-        generated = {id(g.variable): weights[g.variable.path] for g in self.generated}
-        if [v.shape for v in plain.variables] != [v.shape for v in self.target.variables]:
-            raise ValueError(
-                "`target` must be a model that Keras can copy, without layers that a model shares "
-                f"with a model in it. Received: target={self.target!r}"
-            )
-        for variable, copy in zip(self.target.variables, plain.variables, strict=True):
-            value = generated.get(id(variable), variable)
-            one = self.per_sample and id(variable) in generated
-            # Through NumPy, since JAX' trainer deletes arrays that it has used.
-            copy.assign(ops.convert_to_numpy(value[0] if one else value))
-        finalize(plain)
-        return plain
+        values = {id(g.variable): weights[g.variable.path] for g in self.generated}
+        if self.per_sample:
+            values = {key: value[0] for key, value in values.items()}
+        return copy_target(self.target, values)
 
     def compute_mask(self, inputs, previous_mask):
         return None  # The target has put its own on its outputs, if any.
