@@ -119,26 +119,6 @@ def test_a_structure_as_the_condition(tmp_path):
     }
 
 
-def test_a_protected_task_is_not_forgotten():
-    x = np.random.default_rng(0).standard_normal((64, 3)).astype("float32")
-    errors = {}
-    for strength in (0.0, 10.0):
-        keras.utils.set_random_seed(0)
-        target = keras.Sequential([keras.Input((3,)), layers.Dense(8, "tanh"), layers.Dense(1)])
-        hyper = HyperNetwork(target, hidden_units=(8,), base=None)
-        inputs, condition = keras.Input((3,)), keras.Input((2,))
-        model = keras.Model([inputs, condition], hyper(inputs, condition))
-        for task, sign in enumerate((1, -1)):
-            if task:
-                hyper.protect(np.eye(2, dtype="float32")[:1], strength)
-            model.compile(keras.optimizers.Adam(0.02), "mse")
-            rows = np.tile(np.eye(2, dtype="float32")[task], (64, 1))
-            model.fit([x, rows], sign * x.sum(1), epochs=40, verbose=0)
-        first = np.tile([[1.0, 0.0]], (64, 1))
-        errors[strength] = model.evaluate([x, first], x.sum(1), verbose=0)
-    assert 3 * errors[10.0] < errors[0.0]
-
-
 def test_bad_arguments():
     hyper, _ = make()
     for arguments, message in (

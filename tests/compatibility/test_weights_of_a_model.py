@@ -234,7 +234,7 @@ def reference(hyper, values, condition):
     for variable in chosen:
         *rest, outputs = shape = tuple(variable.shape)
         inputs = int(np.prod(rest))
-        unit = inputs**-0.5 if rest else 0.1
+        unit = inputs**-0.5 if rest else 0.3
         if hyper.generation == "scaling":
             found.append(of(variable) * (1 + block((outputs,), 0.1)))
             continue

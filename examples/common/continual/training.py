@@ -142,12 +142,13 @@ def _score(learner, task, number):
 
 def _inferred(model, tasks):
     """Returns the accuracy of each task if the least entropy of a prediction says which it is."""
+    # Not `predict`, which each `compile` would trace again.
+    run = tf.function(lambda x, guess: model([x, tf.fill((len(x),), guess)], training=False))
     scores = []
     for number, task in enumerate(tasks):
         predictions, entropies = [], []
         for guess in range(len(tasks)):
-            inputs = (task.test_x, np.full(len(task.test_x), guess, "int32"))
-            logits = model.predict(inputs, batch_size=EVALUATION_BATCH, verbose=0)
+            logits = run(tf.constant(task.test_x), tf.constant(guess)).numpy()
             logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
             predictions.append(np.argmax(logits, axis=1))
             entropies.append(-np.sum(np.exp(logs) * logs, axis=1))
