@@ -47,6 +47,7 @@ test-oldest: $(OLDEST)/installed
 # What XLA compiles is optimized here, as it is for users.
 test-slow: export XLA_FLAGS :=
 test-slow: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[examples,test,hub]'
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m slow
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal \
 		tests/test_gated_rnn.py tests/test_text_generation.py tests/compatibility

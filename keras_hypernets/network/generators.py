@@ -94,7 +94,8 @@ class WeightWriter(keras.Layer):
             condition_shape = (None, features + self.chunk_embedding_dim)
         features = self._build_hidden(condition_shape)
         if self.chunk_size:
-            # Fixed, and not saved: NumPy keeps what this old generator draws.
+            # Without signs of their own, chunks start alike: the vectors h of all chunks point in
+            # similar directions. Fixed, and not saved: NumPy keeps what this old generator draws.
             random = np.random.RandomState(0)
             self.chunk_signs = random.choice([-1.0, 1.0], (self.chunks, features))
         if features * width > MANY:
