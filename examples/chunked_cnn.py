@@ -45,7 +45,7 @@ def make_model(steps: int):
     images = keras.Input((28, 28, 1))
     model = keras.Model(images, hyper(images))
     model.compile(
-        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.005, steps)),
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.002, steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
