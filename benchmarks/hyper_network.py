@@ -22,7 +22,8 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
@@ -70,29 +71,29 @@ def mobilenet_v2() -> keras.Model:
     return keras.applications.MobileNetV2((96, 96, 3), weights=None, classes=10)
 
 
-TARGETS = {make.__name__: make for make in (mlp, cnn, mobilenet_v2)}
+SHAPES = {mlp: (784,), cnn: (32, 32, 3), mobilenet_v2: (96, 96, 3)}
+TARGETS = {make.__name__: make for make in SHAPES}
 GENERATIONS = {"full": {}, "low_rank": {"rank": 4}, "scaling": {}}
 
 
-def variants(make: Callable[[], keras.Model]) -> Iterator[tuple[str, keras.Layer]]:
-    """Yields networks to compare, by name: of the inputs and one condition for each sample."""
-    yield ALONE, Alone(make())
+def variants(make: Callable[[], keras.Model]) -> dict[str, Callable[[], keras.Layer]]:
+    """Returns makers of networks, by name: of the inputs and one condition for each sample."""
+
+    def around(**options):
+        return hypernets.HyperNetwork(make(), hidden_units=(32,), **options)
+
+    makers = {ALONE: lambda: Alone(make())}
     large = make is mobilenet_v2
     for per_sample in (False, True):
         for generation, options in GENERATIONS.items():
-            if large and generation == "full":
-                continue
-            name = f"{'per sample' if per_sample else 'batch'}, {generation}"
-            yield name, hyper(make(), generation=generation, per_sample=per_sample, **options)
+            if not (large and generation == "full"):
+                name = f"{'per sample' if per_sample else 'batch'}, {generation}"
+                options = {"generation": generation, "per_sample": per_sample, **options}
+                makers[name] = partial(around, **options)
     if not large:
-        yield "full, writing", Writing(hyper(make(), per_sample=True))
-        yield "full, loop", Loop(hyper(make(), per_sample=True))
-        yield "full, vectorized_map", VectorizedMap(hyper(make(), per_sample=True))
-
-
-def hyper(target: keras.Model, **options) -> hypernets.HyperNetwork:
-    """Makes a HyperNetwork that reads conditions of `CONDITION` numbers."""
-    return hypernets.HyperNetwork(target, hidden_units=(32,), **options)
+        for name, kind in (("writing", Writing), ("loop", Loop), ("vectorized_map", VectorizedMap)):
+            makers[f"full, {name}"] = lambda kind=kind: kind(around(per_sample=True))
+    return makers
 
 
 class Alone(layers.Layer):
@@ -175,8 +176,8 @@ def steps_of(layer: keras.Layer, shape: tuple, batch: int) -> dict[str, Callable
 
 def compare(make: Callable[[], keras.Model], batch: int, rounds: int) -> dict[str, dict]:
     """Returns the tables of training and of inference."""
-    shape = make().input_shape[1:]
-    steps = {name: steps_of(layer, shape, batch) for name, layer in variants(make)}
+    shape = SHAPES[make]
+    steps = {name: steps_of(maker(), shape, batch) for name, maker in variants(make).items()}
     return {
         task: summarize(measure({name: both[task] for name, both in steps.items()}, rounds), ALONE)
         for task in ("training", "inference")
@@ -187,8 +188,8 @@ def peak(make: Callable[[], keras.Model], name: str, batch: int) -> float:
     """Returns the megabytes that three training steps of a variant add to this process."""
     keras.ops.convert_to_numpy(keras.ops.ones((2, 2)) @ keras.ops.ones((2, 2)))
     before = megabytes("VmRSS")
-    layer = dict(variants(make))[name]
-    step = steps_of(layer, make().input_shape[1:], batch)["training"]
+    layer = variants(make)[name]()
+    step = steps_of(layer, SHAPES[make], batch)["training"]
     for _ in range(3):
         step()
     return megabytes("VmHWM") - before
@@ -197,7 +198,7 @@ def peak(make: Callable[[], keras.Model], name: str, batch: int) -> float:
 def compare_memory(make: Callable[[], keras.Model], batch: int) -> dict[str, float]:
     """Returns the peaks of all variants, each in a process of its own."""
     found = {}
-    for name, _ in variants(make):
+    for name in variants(make):
         command = [sys.executable, __file__, "--measure", name, "--targets", make.__name__]
         command += ["--batches", str(batch)]
         run = subprocess.run(command, stdout=subprocess.PIPE, check=True)

@@ -47,7 +47,7 @@ class Settings:
 
 SETTINGS = {
     "toy": Settings(
-        (10, 10, 1), "sigmoid", (10, 10), "sigmoid", None, 8, 2, 1e-2, 4001, 32, 0.005, inputs=1
+        (10, 10, 1), "sigmoid", (10, 10), "sigmoid", None, 8, 2, 1e-2, 4000, 32, 0.005, inputs=1
     ),
     "split-mnist": Settings(
         (100, 100, 2), "relu", (100, 100), "relu", 750, 16, 32, 5e-4, 5000, 32, 10
@@ -114,7 +114,11 @@ def main(arguments: list[str] | None = None) -> None:
                 settings.batch_size,
                 number,
                 options.output / f"{name}-{number}",
-                {"strength": strength, "writer": options.writer, "tasks": len(made)},
+                {
+                    "strength": strength,
+                    "writer": options.writer if hyper else None,
+                    "tasks": len(made),
+                },
             )
             results.setdefault(name, {})[str(number)] = found
     figures.print_table(results)
@@ -182,7 +186,7 @@ def compile_model(settings: Settings, model) -> None:
         keras.optimizers.Adam(settings.learning_rate, global_clipnorm=settings.clip),
         "mse" if regression else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["mse" if regression else "accuracy"],
-        steps_per_execution=50,
+        steps_per_execution=10,
     )
 
 

@@ -39,7 +39,7 @@ def make_denoiser():
     )
 
 
-def make_model(network: str, steps: int):
+def make_model(encoding: str | None, conditional: bool, steps: int):
     """Makes a compiled model from noisy images and their deviations to clean images."""
     import keras
 
@@ -47,8 +47,7 @@ def make_model(network: str, steps: int):
 
     images, deviation = keras.Input((28, 28, 1)), keras.Input((1,))
     denoiser = make_denoiser()
-    if network.startswith("hyper"):
-        encoding = "cos_sin" if network == "hyper, cos_sin" else None
+    if conditional:
         hyper = HyperNetwork(
             denoiser, hidden_units=(32, 32), per_sample=True, condition_encoding=encoding
         )
@@ -72,29 +71,34 @@ def noisy(images, low: float, high: float, seed: int):
         noise = tf.random.stateless_normal(clean.shape, seeds[1])
         return (clean + deviation[:, :, None, None] * noise, deviation), clean
 
-    batches = tf.data.Dataset.from_tensor_slices(images).batch(BATCH_SIZE, drop_remainder=True)
-    return batches.enumerate().map(add_noise).prefetch(2)
+    data = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images), seed)
+    return data.batch(BATCH_SIZE, drop_remainder=True).enumerate().map(add_noise).prefetch(2)
 
 
 def train(data, seed: int, epochs: int) -> dict:
     """Trains all networks; returns their peak signal-to-noise ratios, in dB, at levels of noise."""
     import keras
 
+    # What a network reads, how it is encoded, and its levels of noise in training.
+    networks = {
+        "hyper": (True, None, 0, 1),
+        "hyper, cos_sin": (True, "cos_sin", 0, 1),
+        "no condition": (False, None, 0, 1),
+        **{f"level {level}": (False, None, level, level) for level in LEVELS},
+    }
     results = {}
-    ranges = {"hyper": (0, 1), "hyper, cos_sin": (0, 1), "no condition": (0, 1)}
-    ranges.update({f"level {level}": (level, level) for level in LEVELS})
-    test_images = data.test()[0]
-    for network, (low, high) in ranges.items():
+    for name, (conditional, encoding, low, high) in networks.items():
         keras.utils.clear_session()
         keras.utils.set_random_seed(seed)
-        model = make_model(network, epochs * (len(data.train[0]) // BATCH_SIZE))
+        steps = epochs * (len(data.train[0]) // BATCH_SIZE)
+        model = make_model(encoding, conditional, steps)
         for epoch in range(epochs):
-            model.fit(noisy(data.train[0], low, high, epoch), verbose=2)
-        errors = [
-            model.evaluate(noisy(test_images, level, level, -1), verbose=0) for level in TESTED
-        ]
-        results[network] = [round(-10 * math.log10(error), 3) for error in errors]
-        print(f"{network}: {results[network]}")
+            model.fit(noisy(data.train[0], low, high, 1000 * seed + epoch), verbose=2)
+        # Other seeds than in training, the same for all networks.
+        tests = [noisy(data.test()[0], level, level, -1 - seed) for level in TESTED]
+        errors = [model.evaluate(test, verbose=0) for test in tests]
+        results[name] = [round(-10 * math.log10(error), 3) for error in errors]
+        print(f"{name}: {results[name]}", flush=True)
     return results
 
 
@@ -105,10 +109,11 @@ def plot(results: dict[str, dict], path: Path) -> None:
     figure = Figure((7, 4.5), layout="constrained")
     axes = figure.subplots()
     networks = next(iter(results.values()))
+    levels = {f"level {level}": level for level in LEVELS}
     for network in networks:
         of_seeds = [of_seed[network] for of_seed in results.values()]
         mean = [statistics.mean(values) for values in zip(*of_seeds, strict=True)]
-        single = network.startswith("level")
+        single = network in levels
         axes.plot(
             TESTED,
             mean,
@@ -117,7 +122,7 @@ def plot(results: dict[str, dict], path: Path) -> None:
             linewidth=1 if single else 2,
         )
         if single:
-            level = float(network.split()[1])
+            level = levels[network]
             label = "one level each" if level == LEVELS[0] else None
             axes.plot(level, mean[TESTED.index(level)], "o", color="0.4", label=label)
     axes.set_xlabel("standard deviation of the noise")
@@ -128,7 +133,7 @@ def plot(results: dict[str, dict], path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Trains with each seed, as far as that is not done, and draws the curves."""
-    parser = parser_of("noise_levels.py", __doc__.splitlines()[0], epochs=2)
+    parser = parser_of("noise_levels.py", __doc__.splitlines()[0], epochs=1)
     options = parser.parse_args(arguments)
     from common import training  # noqa: F401  here, since TensorFlow takes seconds to load
     from common.images import datasets

@@ -7,12 +7,8 @@ The networks are those of Keras' own introduction for researchers, where a train
 image: https://keras.io/getting_started/intro_to_keras_for_researchers/. Here it reads 64.
 """
 
-from functools import partial
-
 from common.command_line import run
-from common.images.seeds import classify, parser_of, print_accuracies, train_seeds
-
-BATCH_SIZE = 64
+from common.images.seeds import classify_with_seeds
 
 
 def make_model(steps: int):
@@ -37,15 +33,7 @@ def make_model(steps: int):
 
 def main(arguments: list[str] | None = None) -> None:
     """Trains with each seed, as far as that is not done, and prints the accuracies."""
-    parser = parser_of("weights_from_images.py", __doc__.splitlines()[0], epochs=3)
-    options = parser.parse_args(arguments)
-    from common import training  # noqa: F401  here, since TensorFlow takes seconds to load
-    from common.images import datasets
-
-    data = datasets.load_images("mnist")
-    print(data.description)
-    train = partial(classify, make_model, data, epochs=options.epochs, batch_size=BATCH_SIZE)
-    print_accuracies(train_seeds(options, train), options.output)
+    classify_with_seeds("weights_from_images.py", __doc__.splitlines()[0], 3, make_model, arguments)
 
 
 if __name__ == "__main__":

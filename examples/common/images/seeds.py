@@ -4,10 +4,13 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from common.command_line import ArgumentParser, positive_integer
 from common.command_line import seed as seed_integer
+
+BATCH_SIZE = 64
 
 
 def parser_of(prog: str, description: str, epochs: int) -> ArgumentParser:
@@ -21,15 +24,12 @@ def parser_of(prog: str, description: str, epochs: int) -> ArgumentParser:
     return parser
 
 
-def train_seeds(
-    options: argparse.Namespace, train: Callable[..., dict], **settings: object
-) -> dict:
+def train_seeds(options: argparse.Namespace, train: Callable[..., dict]) -> dict:
     """Trains with each seed that `results.json` does not have yet, and writes it after each.
 
     Args:
         options: those of `parser_of`.
         train: trains with a `seed` and returns its results.
-        settings: what the results depend on beside the epochs.
 
     Returns:
         The results of all seeds in the file, by seed.
@@ -39,7 +39,7 @@ def train_seeds(
     """
     from common import outputs, training
 
-    output, settings = Path(options.output), {"epochs": options.epochs, **settings}
+    output, settings = Path(options.output), {"epochs": options.epochs}
     outputs.prepare_output(output, resume=True)
     results = outputs.read_results(output) or {"settings": settings, "seeds": {}}
     if results["settings"] != settings:
@@ -89,6 +89,24 @@ def classify(
         "parameters": trainable_parameters(model),
         "seconds": round(seconds, 1),
     }
+
+
+def classify_with_seeds(prog: str, description: str, epochs: int, make_model: Callable, arguments):
+    """Reads a command line, trains a classifier of MNIST with each seed, and prints accuracies.
+
+    Args:
+        prog, description, epochs: as for `parser_of`.
+        make_model: as for `classify`.
+        arguments: the command line, `None` for `sys.argv`.
+    """
+    options = parser_of(prog, description, epochs).parse_args(arguments)
+    from common import training  # noqa: F401  here, since TensorFlow takes seconds to load
+    from common.images import datasets
+
+    data = datasets.load_images("mnist")
+    print(data.description)
+    train = partial(classify, make_model, data, epochs=options.epochs, batch_size=BATCH_SIZE)
+    print_accuracies(train_seeds(options, train), options.output)
 
 
 def print_accuracies(results: dict[str, dict], output: str) -> None:
