@@ -128,7 +128,7 @@ def _assigned(target):
     found = [layer.kernel for layer in layers if isinstance(layer, SPECTRAL)]
     for layer in layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            found += [layer.moving_mean, layer.moving_variance]
+            found.extend((layer.moving_mean, layer.moving_variance))
     return {id(variable) for variable in found}
 
 
