@@ -85,6 +85,25 @@ def hyper_network():
     return HyperNetwork(target(), generator=generator, base=None, name="hyper_network")
 
 
+def sequential_target():
+    return keras.Sequential([keras.Input((4,)), layers.Dense(4, "tanh"), layers.Dense(2)])
+
+
+def functional_target():
+    x = keras.Input((4,))
+    return keras.Model(x, layers.Dense(2)(x))
+
+
+@keras.saving.register_keras_serializable(package="test_baking")
+class SubclassedTarget(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+
 def with_hyper_network(name="whole"):
     images = keras.Input(SHAPE)
     x = hyper_network()(layers.BatchNormalization()(images))
@@ -233,6 +252,19 @@ class Bake(tf.test.TestCase):
         x = HyperNetwork(shared, embedding_dim=2, generation="scaling", name="two")(x)
         baked = self.check(keras.Model(images, x))
         self.assertEqual([layer.name for layer in baked.layers[1:]], ["one", "two"])
+
+    def test_targets_of_any_kind(self):
+        for kind in (sequential_target, functional_target, SubclassedTarget):
+            images, shared = keras.Input((4,)), kind()
+            shared(np.zeros((1, 4)))
+            x = HyperNetwork(shared, embedding_dim=2, hidden_units=(3,), name="one")(images)
+            baked = self.check(keras.Model(images, x))
+            self.assertIs(type(baked.layers[1]), type(shared))
+            two = HyperNetwork(shared, embedding_dim=2, hidden_units=(3,), name="two")(images)
+            baked = self.check(keras.Model(images, x + two))
+            self.assertIsNotNone(baked.get_layer("one") and baked.get_layer("two"))
+            stack = HyperNetwork(shared, embedding_dim=2)
+            self.check(keras.Sequential([keras.Input((4,)), stack]))
 
     def test_options_carry_over(self):
         bias = {"bias_regularizer": "l2", "bias_constraint": "non_neg", "activation": "relu"}

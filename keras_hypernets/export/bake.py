@@ -29,8 +29,9 @@ def bake(model: keras.Layer, condition: Any = None) -> keras.Layer:
             condition gives a plain model of its own. Default `None`.
 
     Returns:
-        A functional or Sequential `keras.Model`; where a `HyperNetwork` with such a target is the
-        only layer, its layers are those of the target. For a layer, what takes its place: for a
+        A functional or Sequential `keras.Model`; where a `HyperNetwork` with a functional target is
+        the only layer, and their inputs have the same names, its layers are those of the target.
+        For a layer, what takes its place: for a
         `HyperNetwork` a copy of its target, of whatever kind.
 
     Raises:
@@ -143,9 +144,7 @@ def _plain(layer):
             f"itself, bake(layer, condition). Received: {layer.name} in the model"
         )
     plain = layer.plain_layer()
-    if isinstance(plain, keras.Model) and hasattr(plain, "inputs"):
-        # With the layer's name, since a model can have several HyperNetworks of one target.
-        return keras.Model(plain.input, plain.output, name=layer.name)
+    plain.name = layer.name  # a model can have several HyperNetworks of one target
     return plain
 
 
