@@ -211,6 +211,20 @@ class Errors(tf.test.TestCase):
             with self.assertRaisesRegex(ValueError, message):
                 HyperNetwork(target)
 
+    def test_an_error_leaves_the_target_as_it_was(self):
+        for options in (
+            {"generation": "low_rank", "rank": 9},
+            {"base": "frozen", "generation": "low_rank", "rank": 9},
+            {"target_weights": "bias", "base": None, "generator": KernelGenerator((2, 2))},
+        ):
+            target = keras.Sequential(
+                [keras.Input((4,)), layers.Dense(3, kernel_regularizer="l2", name="dense")]
+            )
+            with self.assertRaises(ValueError):
+                HyperNetwork(target, **options)
+            self.assertLen(target.trainable_weights, 2)
+            self.assertLen(target.losses, 1)
+
     def test_target_weights(self):
         spectral = keras.Sequential(
             [keras.Input((4,)), layers.SpectralNormalization(layers.Dense(3))]

@@ -42,6 +42,7 @@ class WeightWriter(keras.Layer):
     def __init__(
         self,
         plans,
+        *,
         has_base,
         generator,
         hidden_units,

@@ -20,6 +20,7 @@ from keras_hypernets.network.target_weights import (
     finalize,
     freeze_bases,
     regularizer_of,
+    take_regularizers,
 )
 from keras_hypernets.static.kernel_generator import (
     KernelGenerator,
@@ -168,36 +169,38 @@ class HyperNetwork(keras.Layer):
         else:
             chosen = choose(target, self.target_weights)
         layer_of = {id(v): layer for layer, variables in owners(target) for v in variables}
-        # What Keras trains it also regularizes: here the generated values are instead.
-        take = self.base == "trainable"
         # In objects of their own, since Keras would track variables in a list.
-        self.generated = [Generated(v, layer_of[id(v)], regularizer_of(v, take)) for v in chosen]
-        if self.base == "frozen":
-            freeze_bases(target, chosen)
-        self.kept_weights = []
-        if self.base is None:
-            self.kept_weights = without(target.weights, chosen)
-            self.kept_seeds = seed_generators(target)
+        self.generated = [Generated(v, layer_of[id(v)], regularizer_of(v)) for v in chosen]
         dtype = "float64" if self.variable_dtype == "float64" else "float32"
         if tiles:
             for variable in chosen:
                 self.generator.count_tiles(variable.shape, variable.path)
             shapes = [tuple(variable.shape) for variable in chosen]
             self.writer = TileWriter(self.generator, shapes, dtype=dtype, name="writer")
-            return
-        self.writer = WeightWriter(
-            make_plans(self.generated, self.generation, self.rank, self.alpha, self.base),
-            self.base is not None,
-            self.generator,
-            self.hidden_units,
-            self.activation,
-            self.embedding_dim,
-            self.chunk_size,
-            self.chunk_embedding_dim,
-            self.condition_encoding == "cos_sin",
-            dtype=dtype,
-            name="writer",
-        )
+        else:
+            has_base = self.base is not None
+            self.writer = WeightWriter(
+                make_plans(self.generated, self.generation, self.rank, self.alpha, has_base),
+                has_base=has_base,
+                generator=self.generator,
+                hidden_units=self.hidden_units,
+                activation=self.activation,
+                embedding_dim=self.embedding_dim,
+                chunk_size=self.chunk_size,
+                chunk_embedding_dim=self.chunk_embedding_dim,
+                cos_sin=self.condition_encoding == "cos_sin",
+                dtype=dtype,
+                name="writer",
+            )
+        # Only now, since an error must leave the target as it was.
+        if self.base == "trainable":
+            take_regularizers(chosen)
+        elif self.base == "frozen":
+            freeze_bases(target, chosen)
+        self.kept_weights = []
+        if self.base is None:
+            self.kept_weights = without(target.weights, chosen)
+            self.kept_seeds = seed_generators(target)
 
     def build(self, inputs_shape, condition_shape=None):
         self.condition_features = check_condition_shape(self, condition_shape)

@@ -123,7 +123,7 @@ class Generated:
 
 
 def make_plans(
-    generated: list[Generated], generation: str, rank: int | None, alpha: float | None, base: object
+    generated: list[Generated], generation: str, rank: int | None, alpha: float | None, has_base: bool
 ) -> list[WholePlan | LowRankPlan | ScalePlan]:
     """Returns a plan for each variable.
 
@@ -137,14 +137,14 @@ def make_plans(
             "`rank` must make the two factors of a generated weight smaller than the weight. "
             f"Received: rank={rank} for weights of shapes {', '.join(map(str, shapes))}"
         )
+    alpha = rank if alpha is None else alpha
     plans = []
     for g, has_factors in zip(generated, low_rank, strict=True):
         axes = output_axes(g.layer, g.variable)
         if generation == "scaling":
             plans.append(ScalePlan(g.variable, axes))
         elif has_factors:
-            alpha = rank if alpha is None else alpha
-            plans.append(LowRankPlan(g.variable, rank, alpha, base is not None))
+            plans.append(LowRankPlan(g.variable, rank, alpha, has_base))
         else:
-            plans.append(WholePlan(g.variable, axes, base is not None))
+            plans.append(WholePlan(g.variable, axes, has_base))
     return plans

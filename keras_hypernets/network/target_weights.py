@@ -58,16 +58,19 @@ def choose(target: keras.Layer, target_weights: Choice) -> list[keras.Variable]:
     return chosen
 
 
-def regularizer_of(variable: keras.Variable, take: bool) -> Callable | None:
-    """Returns a variable's regularizer.
+def regularizer_of(variable: keras.Variable) -> Callable | None:
+    """Returns a variable's regularizer, also if a HyperNetwork has taken it."""
+    return getattr(variable, "regularizer_of_generated", variable.regularizer)
 
-    If `take`, Keras no longer applies it to the variable's own value. Another HyperNetwork of the
-    same target still finds it.
+
+def take_regularizers(variables: Sequence[keras.Variable]) -> None:
+    """Keeps Keras from applying the variables' regularizers to their own values.
+
+    Another HyperNetwork of the same target still finds them.
     """
-    found = getattr(variable, "regularizer_of_generated", variable.regularizer)
-    if take:
-        variable.regularizer_of_generated, variable.regularizer = found, None
-    return found
+    for variable in variables:
+        variable.regularizer_of_generated = regularizer_of(variable)
+        variable.regularizer = None
 
 
 def freeze_bases(target: keras.Layer, variables: Sequence[keras.Variable] = ()) -> None:
