@@ -1,11 +1,12 @@
 """The forms in which a generator writes a weight: whole, as low-rank factors, or as scales.
 
 Each form has the weight's values for some conditions, one per row. `value()` puts the weights
-together, `(rows, *shape)`. A rule of `per_sample` can do without that: a dense layer multiplies by
+together, `(rows, *shape)`; `rows` is their number, as far as it is known, and `cast` returns the
+form in another dtype. A rule of `per_sample` can do without that: a dense layer multiplies by
 two thin factors, and scales its outputs instead of its kernel.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from keras import ops
@@ -20,6 +21,13 @@ class Whole:
     """
 
     whole: Any
+
+    @property
+    def rows(self) -> int | None:
+        return self.whole.shape[0]
+
+    def cast(self, dtype: str) -> "Whole":
+        return Whole(ops.cast(self.whole, dtype))
 
     def value(self):
         return self.whole
@@ -41,6 +49,14 @@ class LowRank:
     b: Any
     shape: tuple[int, ...]
 
+    @property
+    def rows(self) -> int | None:
+        return self.a.shape[0]
+
+    def cast(self, dtype: str) -> "LowRank":
+        base = None if self.base is None else ops.cast(self.base, dtype)
+        return replace(self, base=base, a=ops.cast(self.a, dtype), b=ops.cast(self.b, dtype))
+
     def value(self):
         # Unlike `ops.matmul`, which makes float32 of float64 on PyTorch.
         product = ops.einsum("nir,nro->nio", self.a, self.b)
@@ -60,6 +76,13 @@ class Scaled:
 
     base: Any
     scale: Any
+
+    @property
+    def rows(self) -> int | None:
+        return self.scale.shape[0]
+
+    def cast(self, dtype: str) -> "Scaled":
+        return Scaled(ops.cast(self.base, dtype), ops.cast(self.scale, dtype))
 
     def value(self):
         return self.base * self.scale

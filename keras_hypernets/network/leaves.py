@@ -1,7 +1,7 @@
 """The layers that own a target's weights, and what is particular to each kind's weights."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -106,13 +106,9 @@ class Leaf:
 
     def form(self, name: str, dtype: str | None = None) -> Whole | LowRank | Scaled | None:
         """Returns a variable's form in the compute dtype or another, or None without one."""
-        dtype = dtype or self.layer.compute_dtype
         for variable, form in self.weights:
             if variable.name == name:
-                parts = {field.name: getattr(form, field.name) for field in fields(form)}
-                parts.pop("shape", None)
-                values = {k: v if v is None else ops.cast(v, dtype) for k, v in parts.items()}
-                return replace(form, **values)
+                return form.cast(dtype or self.layer.compute_dtype)
         return None
 
     def value(self, name: str, dtype: str | None = None) -> Any:
@@ -122,15 +118,15 @@ class Leaf:
 
     def check_rows(self, inputs: Any):
         """Raises ValueError unless the inputs have as many samples as the weights have rows."""
-        _, form = self.weights[0]
-        part = {Whole: "whole", LowRank: "a", Scaled: "scale"}[type(form)]
-        rows, samples = getattr(form, part).shape[0], inputs.shape[0]
-        if None not in (rows, samples) and rows != samples:
-            raise ValueError(
-                "`inputs` of a layer with weights per sample must have a row for each. "
-                f"Received: layer={self.layer.name!r}, inputs.shape={tuple(inputs.shape)}, "
-                f"samples={rows}"
-            )
+        rows = self.weights[0][1].rows
+        for x in filter(ops.is_tensor, keras.tree.flatten(inputs)):
+            samples = x.shape[0] if len(x.shape) else None
+            if None not in (rows, samples) and rows != samples:
+                raise ValueError(
+                    "`inputs` of a layer with weights per sample must have a row for each. "
+                    f"Received: layer={self.layer.name!r}, inputs.shape={tuple(x.shape)}, "
+                    f"samples={rows}"
+                )
 
 
 def scale_of_outputs(form: Any, axes: tuple[int, ...]) -> Any:

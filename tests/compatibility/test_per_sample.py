@@ -436,6 +436,17 @@ class Own(layers.Layer):
         return self.dense(ops.sin(x * self.power)) + offset
 
 
+class Bilinear(layers.Layer):
+    """A layer without a rule that takes a dictionary or a list."""
+
+    def build(self, shapes):
+        self.kernel = self.add_weight(shape=(2, 3), name="kernel")
+
+    def call(self, inputs):
+        one, two = inputs.values() if isinstance(inputs, dict) else inputs
+        return ops.matmul(one, self.kernel) * two
+
+
 class Squared(layers.Dense):
     """It must not get the rule of its base class."""
 
@@ -453,6 +464,9 @@ WITHOUT_RULES = {
     "weights beside a layer": (lambda: Own(), inputs(2, 3)),
     "a call of its own": (lambda: Squared(2, dtype="float64"), inputs(2, 3)),
     "a kernel of its own": (lambda: Normalized(2, dtype="float64"), inputs(2, 3)),
+    "a list": (lambda: Bilinear(dtype="float64"), [inputs(2), inputs(3)]),
+    "a dictionary": (lambda: Bilinear(dtype="float64"), {"a": inputs(2), "b": inputs(3)}),
+    "attention": (lambda: layers.AdditiveAttention(dtype="float64"), [inputs(2, 3)] * 2),
 }
 
 
