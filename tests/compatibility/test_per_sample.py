@@ -477,8 +477,28 @@ def test_without_a_rule(name):
 
 
 def test_arguments_without_a_rule():
+    """The first has a row for each sample. Another is the same for all, also if it has as many."""
+
+    class Looking(layers.Layer):
+        def build(self, inputs_shape, table_shape):
+            self.scale = self.add_weight(shape=inputs_shape[-1:], name="scale")
+
+        def call(self, inputs, table):
+            return inputs * self.scale + ops.sum(table)
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__(dtype="float64")
+            self.looking = Looking(dtype="float64")
+
+        def call(self, inputs, rows=ROWS):
+            return self.looking(inputs, ops.ones((rows, 2), "float64"))
+
+    for rows in (ROWS, ROWS + 1):
+        check(Model(), inputs(2), rows=rows)
     offset = ops.convert_to_tensor(inputs(1, 2))
-    check(Own(), inputs(2, 3), offset=offset)
+    with pytest.raises(ValueError, match="in its first argument, `mask`.*returns 3 rows for one"):
+        check(Own(), inputs(2, 3), offset=offset)
 
 
 def test_masks_without_a_rule():
