@@ -50,8 +50,8 @@ class HyperNetwork(keras.Layer):
     Args:
         target: a built `keras.Model` or `keras.Layer`.
         target_weights: which weights are generated: a regular expression that `re.search` looks
-            for in `variable.path`, a list of them, or a function of a variable that returns whether
-            it is. Default `None`: all trainable weights, or with a `KernelGenerator` all whose
+            for in `variable.path`, a list of them, or a function that returns whether a variable is
+            generated. A function is not saved, but what it has chosen is. Default `None`: all trainable weights, or with a `KernelGenerator` all whose
             shape consists of its tiles. The others stay weights of the target.
         generator: a layer from the condition to `(rows, features)`, in place of the hidden layers;
             or a `KernelGenerator`, which generates kernels tile by tile from learned embeddings.
@@ -389,14 +389,11 @@ class HyperNetwork(keras.Layer):
         finalize(self.target)
 
     def get_config(self):
-        choice = self.target_weights
         generated = {id(g.variable) for g in self.generated}
         return {
             **super().get_config(),
             "target": serialize_shared(self.target),
-            "target_weights": (
-                keras.saving.serialize_keras_object(choice) if callable(choice) else choice
-            ),
+            "target_weights": None if callable(self.target_weights) else self.target_weights,
             "positions": [n for n, v in enumerate(self.target.variables) if id(v) in generated],
             "generator": None if self.generator is None else serialize_shared(self.generator),
             "hidden_units": self.hidden_units,
@@ -427,5 +424,5 @@ class HyperNetwork(keras.Layer):
         chosen = {id(variables[position]) for position in config.pop("positions")}
         config["target_weights"] = lambda variable: id(variable) in chosen
         layer = cls(**config)
-        layer.target_weights = load(choice) if isinstance(choice, dict) else choice
+        layer.target_weights = choice
         return layer

@@ -123,7 +123,11 @@ class Generated:
 
 
 def make_plans(
-    generated: list[Generated], generation: str, rank: int | None, alpha: float | None, has_base: bool
+    generated: list[Generated],
+    generation: str,
+    rank: int | None,
+    alpha: float | None,
+    has_base: bool,
 ) -> list[WholePlan | LowRankPlan | ScalePlan]:
     """Returns a plan for each variable.
 

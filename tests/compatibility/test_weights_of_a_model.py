@@ -589,11 +589,6 @@ def test_configs(case):
     assert_close(copy(x), model(x))
 
 
-@keras.saving.register_keras_serializable(package="test")
-def is_kernel(variable):
-    return variable.name == "kernel"
-
-
 def file_of(hyper, shape, **kwargs):
     """Returns a model of the HyperNetwork, and inputs for it."""
     given = keras.Input(shape), keras.Input((2,))
@@ -608,7 +603,9 @@ def file_attention():
 
 
 def file_subclassed():
-    return file_of(HyperNetwork(subclassed(), is_kernel, base=None, **SMALL), (4,))
+    return file_of(
+        HyperNetwork(subclassed(), lambda v: v.name == "kernel", base=None, **SMALL), (4,)
+    )
 
 
 def file_later_frozen():
