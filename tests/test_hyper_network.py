@@ -368,6 +368,28 @@ class Summary(tf.test.TestCase):
             self.assertIn(f"Trainable params: {trained} ", text)
 
 
+class Compiled(tf.test.TestCase):
+    def test_xla_is_left_out_where_it_cannot_compile(self):
+        hashing = keras.Sequential(
+            [
+                keras.Input((4,), dtype="int32"),
+                layers.Hashing(9),
+                layers.Embedding(9, 2),
+                layers.Flatten(),
+                layers.Dense(3),
+            ]
+        )
+        recurrent = keras.Sequential([keras.Input((4, 2)), layers.SimpleRNN(2), layers.Dense(3)])
+        for target, choice, options, expected in (
+            (hashing, "dense", {"base": None}, False),
+            (recurrent, None, {"per_sample": True, "base": None}, False),
+            (recurrent, "dense", {"per_sample": True}, True),
+            (recurrent, None, {}, True),
+        ):
+            hyper = HyperNetwork(target, choice, hidden_units=(3,), **options)
+            self.assertIs(hyper.supports_jit, expected)
+
+
 class Exports(tf.test.TestCase):
     def test_saved_model_and_onnx(self):
         """With the condition as a named input."""

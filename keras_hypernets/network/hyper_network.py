@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_hypernets.layers_within import layers_within
 from keras_hypernets.network.conditions import (
     check_condition,
     check_condition_shape,
@@ -158,6 +159,9 @@ class HyperNetwork(keras.Layer):
         self.protected = None
         self.protection_seeds = keras.random.SeedGenerator()
         self._choose()
+        # Keras finds no layers of a target without a base.
+        parts = [layer for _, layer in layers_within(target)]
+        self.supports_jit = all(layer.supports_jit for layer in parts) and not self._loops(parts)
         if not self.trainable:
             target.trainable = self.writer.trainable = False
 
@@ -201,6 +205,15 @@ class HyperNetwork(keras.Layer):
         if self.base is None:
             self.kept_weights = without(target.weights, chosen)
             self.kept_seeds = seed_generators(target)
+
+    def _loops(self, parts):
+        """Returns whether a layer loops over time with weights per sample, as XLA cannot here."""
+        if not self.per_sample or keras.backend.backend() != "tensorflow":
+            return False
+        recurrent = [
+            v for part in parts if isinstance(part, keras.layers.RNN) for v in part.weights
+        ]
+        return not {id(v) for v in recurrent}.isdisjoint(id(g.variable) for g in self.generated)
 
     def build(self, inputs_shape, condition_shape=None):
         self.condition_features = check_condition_shape(self, condition_shape)
