@@ -249,6 +249,9 @@ class HyperNetwork(keras.Layer):
         check_condition(self, condition, inputs)
         return self.target.compute_output_spec(inputs, **kwargs)
 
+    def compute_output_shape(self, inputs_shape, condition_shape=None):
+        return self.target.compute_output_shape(inputs_shape)
+
     def _write(self, condition):
         """Returns the forms of the generated weights, with a row or one for each sample."""
         if condition is not None and not self.per_sample:

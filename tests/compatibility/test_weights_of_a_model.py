@@ -549,6 +549,16 @@ def test_masks(dtype):
 
 
 @BASES
+def test_over_time(base):
+    hyper = HyperNetwork(dense(), embedding_dim=2, base=base, **SMALL)
+    x, steps = keras.Input((3, 4)), noise(2, 3, 4)
+    model = keras.Model(x, layers.TimeDistributed(hyper)(x))
+    randomize(model)
+    assert model.output_shape == (None, 3, 3)
+    assert_close(model(steps)[:, 1], hyper(steps[:, 1]))
+
+
+@BASES
 def test_a_target_of_two(base):
     target = dense()
     one, two = (HyperNetwork(target, base=base, name=name, **SMALL) for name in ("one", "two"))
