@@ -140,6 +140,18 @@ class Twins(keras.Model):
         return self.twins[1](self.twins[0](x))
 
 
+@keras.saving.register_keras_serializable(package="test")
+class Scaled(keras.Model):
+    """Keras cannot build it from the shape of its first input."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(3)
+
+    def call(self, x, scale):
+        return self.dense(x) * scale
+
+
 class Errors(tf.test.TestCase):
     def test_options(self):
         tiles = KernelGenerator((3, 3, 2, 2))
@@ -327,6 +339,14 @@ class Errors(tf.test.TestCase):
                 continue
             with self.assertRaises(error):
                 model.load_weights(path)
+
+    def test_a_target_that_keras_does_not_build_again(self):
+        target = Scaled()
+        target(noise(1, 4), noise(1, 1))
+        hyper = HyperNetwork(target, hidden_units=(3,))
+        config = hyper.get_config()
+        with self.assertRaisesRegex(ValueError, "`target` must be .* `build_from_config`.*=<Scal"):
+            HyperNetwork.from_config(config)
 
     def test_a_large_generator_warns(self):
         with mock.patch.object(generators, "MANY", 50):

@@ -300,7 +300,7 @@ class HyperNetwork(keras.Layer):
     def protect(self, conditions, strength, tasks_per_step=None):
         """Holds the generator to the weights that it writes now for these conditions.
 
-        From the next `compile` on, training adds the loss
+        From the next `compile` on, each call of the layer in training adds the loss
 
             strength / n * sum_j || theta(e_j) now - theta(e_j) then ||^2
 
@@ -308,7 +308,9 @@ class HyperNetwork(keras.Layer):
         learns one task after the other without forgetting (eq. 2 of
         [von Oswald et al., 2020](https://arxiv.org/abs/1906.00695)). The conditions and the
         weights written for them are kept as they are now, in `.keras` and `.weights.h5` files too.
-        What was protected before is no longer, so pass the conditions of all earlier tasks.
+        What was protected before is no longer, so pass the conditions of all earlier tasks. A model
+        that calls the layer twice adds the loss twice, but on JAX, where Keras keeps only what the
+        last call has added.
 
         Args:
             conditions: as in a call, with a row for each task.
@@ -433,11 +435,17 @@ class HyperNetwork(keras.Layer):
             "target": load(config["target"]),
             "generator": load(config["generator"]),
         }
-        choice = config["target_weights"]
+        choice, positions = config["target_weights"], config.pop("positions")
         variables = config["target"].variables
+        if not config["target"].built or max(positions) >= len(variables):
+            raise ValueError(
+                "`target` must be a model that Keras builds again when it loads it: give its class "
+                "the methods `get_build_config` and `build_from_config`. Received: "
+                f"target={config['target']!r}, loaded with {len(variables)} variables"
+            )
         # Not by their paths, which may be others now: Keras does not keep the scopes of names in
         # which a model was made, and numbers variables without a name.
-        chosen = {id(variables[position]) for position in config.pop("positions")}
+        chosen = {id(variables[position]) for position in positions}
         config["target_weights"] = lambda variable: id(variable) in chosen
         layer = cls(**config)
         layer.target_weights = choice
