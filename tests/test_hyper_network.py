@@ -252,10 +252,14 @@ class Errors(tf.test.TestCase):
             (
                 dense(),
                 "kernle",
-                "must choose a weight.*'kernle'.* none of target/dense/kernel, tar",
+                "must choose a weight.*='kernle'. The target has target/dense/kernel, tar",
             ),
-            (dense(), [], "must choose a weight of the target. Received: \\[\\]"),
-            (frozen, None, "must choose a weight of the target. Received: trainable weights"),
+            (dense(), [], "must choose a weight of the target. Received: target_weights=\\[\\]"),
+            (
+                frozen,
+                None,
+                "must choose a weight .*None, which .* trainable .*: choose frozen ones",
+            ),
             (dense(), "(", "must be a regular expression.*target_weights='\\('"),
             (dense(), 3, "must be a regular expression.*target_weights=3"),
             (dense(), [3], "must be a regular expression.*target_weights=\\[3\\]"),
@@ -274,7 +278,7 @@ class Errors(tf.test.TestCase):
         generator = KernelGenerator((3, 3, 2, 3))
         with self.assertRaisesRegex(ValueError, "kernel of target/.*/kernel must consist of whole"):
             HyperNetwork(convolutional(), "kernel", generator=generator, base=None)
-        with self.assertRaisesRegex(ValueError, "`target_weights` must choose a weight"):
+        with self.assertRaisesRegex(ValueError, "`target_weights` .* tiles \\(3, 3, 2, 3\\)"):
             HyperNetwork(convolutional(), generator=generator, base=None)
         hyper = HyperNetwork(
             convolutional(), generator=KernelGenerator((3, 3, 2, 4)), base=None, name="hyper"
@@ -305,7 +309,7 @@ class Errors(tf.test.TestCase):
                 hyper(x, condition)
         hyper = built()
         for condition, message in (
-            (None, "must be given to hyper in every call or in none. Received: none"),
+            (None, "must be given: hyper was built with one. Received: none"),
             (noise(1, 3), "must have the shape \\(rows, 2\\) in hyper.*\\(1, 3\\)"),
             (noise(3, 2), "must have equal rows without per_sample=True.*rows that differ"),
         ):
@@ -315,16 +319,19 @@ class Errors(tf.test.TestCase):
             hyper.generated_weights()
         with self.assertRaisesRegex(ValueError, "`condition` must have one row.*\\(2, 2\\)"):
             hyper.plain_layer(np.tile(one, (2, 1)))
+        with self.assertRaisesRegex(ValueError, "`condition` must be given: hyper was built with"):
+            export.bake(hyper)
         without = HyperNetwork(dense(), embedding_dim=2, name="hyper")
         without(x)
         with self.assertRaisesRegex(
-            ValueError, "`condition` must be .* in none.*one, but none before"
+            ValueError, "`condition` must be None: hyper was built without one"
         ):
             without(x, one)
 
     def test_the_rest(self):
-        with self.assertRaisesRegex(AttributeError, "no generated weights before it is built"):
-            HyperNetwork(dense()).generated_weights()
+        for method in ("generated_weights", "plain_layer"):
+            with self.assertRaisesRegex(ValueError, "must be built before it generates.*call it"):
+                getattr(HyperNetwork(dense()), method)()
         flat = HyperNetwork(dense(), generator=layers.Reshape((1, 2)))
         with self.assertRaisesRegex(ValueError, "`generator` must map a condition to `\\(rows, "):
             flat(noise(1, 4), noise(1, 2))

@@ -46,19 +46,40 @@ def _is_matrix(shape):
     return len(sizes) == 2 and isinstance(sizes[-1], int)
 
 
-def check_condition(hyper: keras.Layer, condition, inputs) -> None:
+def as_tensors(hyper: keras.Layer, condition, name: str = "condition"):
+    """Returns a condition given as arrays, or as a list of numbers for each row, as tensors.
+
+    Raises:
+        ValueError: unless the layer is built, and the condition fits; it has the name of the
+            argument.
+    """
+    if not hyper.built:
+        raise ValueError(
+            f"{hyper.name} must be built before it generates weights: call it once on inputs and, "
+            f"if there is one, a condition. Received: {hyper!r}, not built"
+        )
+    if condition is not None and hyper.depends_on_input:
+        if keras.tree.is_nested(hyper.condition_structure):
+            condition = keras.tree.map_structure(ops.convert_to_tensor, condition)
+        else:
+            condition = ops.convert_to_tensor(condition)
+    check_condition(hyper, condition, [], name)
+    return condition
+
+
+def check_condition(hyper: keras.Layer, condition, inputs, name: str = "condition") -> None:
     """Raises ValueError unless a condition has the size and dtype that the layer was built for.
 
     Its rows must fit the batch of `inputs`, as far as both are known.
     """
-    if (condition is not None) != hyper.depends_on_input:
-        rule = "in every call or in none"
-        raise ValueError(
-            f"`condition` must be given to {hyper.name} {rule}. "
-            f"Received: {'none' if condition is None else 'one, but none before'}"
-        )
+    if condition is None and hyper.depends_on_input:
+        raise ValueError(f"`{name}` must be given: {hyper.name} was built with one. Received: none")
     if condition is None:
         return
+    if not hyper.depends_on_input:
+        raise ValueError(
+            f"`{name}` must be None: {hyper.name} was built without one. Received: a condition"
+        )
     batch = {x.shape[0] for x in keras.tree.flatten(inputs) if len(x.shape) > 0} - {None}
     allowed = batch if hyper.per_sample else batch | {1}
     for part in keras.tree.flatten(condition):
@@ -67,7 +88,7 @@ def check_condition(hyper: keras.Layer, condition, inputs) -> None:
             rows = "a row for each sample" if hyper.per_sample else "one row, or one per sample"
             size = ", ".join(map(str, sorted(batch))) or "unknown"
             raise ValueError(
-                f"`condition` must have {rows}. Received: a condition of shape {shape} for a batch "
+                f"`{name}` must have {rows}. Received: a condition of shape {shape} for a batch "
                 f"of {size}"
             )
     features = hyper.condition_features
@@ -75,13 +96,13 @@ def check_condition(hyper: keras.Layer, condition, inputs) -> None:
         return
     if len(condition.shape) != 2 or condition.shape[-1] != features:
         raise ValueError(
-            f"`condition` must have the shape (rows, {features}) in {hyper.name}. "
+            f"`{name}` must have the shape (rows, {features}) in {hyper.name}. "
             f"Received: a condition of shape {tuple(condition.shape)}"
         )
     dtype = keras.backend.standardize_dtype(condition.dtype)
     if not keras.backend.is_float_dtype(dtype):
         raise ValueError(
-            "`condition` must be floating-point numbers: pass an integer through an Embedding "
+            f"`{name}` must be floating-point numbers: pass an integer through an Embedding "
             f"layer of your own first, or in a `generator`. Received: a condition of {dtype}"
         )
 

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_hypernets.layers_within import layers_within
 from keras_hypernets.network.conditions import (
+    as_tensors,
     check_condition,
     check_condition_shape,
     check_rows_equal,
@@ -52,8 +53,9 @@ class HyperNetwork(keras.Layer):
         target: a built `keras.Model` or `keras.Layer`.
         target_weights: which weights are generated: a regular expression that `re.search` looks
             for in `variable.path`, a list of them, or a function that returns whether a variable is
-            generated. A function is not saved, but what it has chosen is. Default `None`: all trainable weights, or with a `KernelGenerator` all whose
-            shape consists of its tiles. The others stay weights of the target.
+            generated. A function is not saved, but what it has chosen is. Default `None`: all
+            trainable weights, or with a `KernelGenerator` all whose shape consists of its tiles.
+            The others stay weights of the target.
         generator: a layer from the condition to `(rows, features)`, in place of the hidden layers;
             or a `KernelGenerator`, which generates kernels tile by tile from learned embeddings.
             Default `None`.
@@ -168,10 +170,7 @@ class HyperNetwork(keras.Layer):
     def _choose(self):
         """Chooses the weights to generate, and makes the sublayer that writes them."""
         target, tiles = self.target, isinstance(self.generator, KernelGenerator)
-        if tiles and self.target_weights is None:
-            chosen = choose(target, lambda v: v.trainable and self.generator.has_tiles(v.shape))
-        else:
-            chosen = choose(target, self.target_weights)
+        chosen = choose(target, self.target_weights, self.generator if tiles else None)
         layer_of = {id(v): layer for layer, variables in owners(target) for v in variables}
         # In objects of their own, since Keras would track variables in a list.
         self.generated = [Generated(v, layer_of[id(v)], regularizer_of(v)) for v in chosen]
@@ -281,16 +280,15 @@ class HyperNetwork(keras.Layer):
         """Returns the weights with which the target runs, by their paths, the base included.
 
         Args:
-            condition: as in a call; without `per_sample`, one row is enough.
+            condition: as in a call, or lists of numbers; without `per_sample`, one row is enough.
 
         Returns:
             A dictionary from paths to tensors, with an axis of samples in front if `per_sample`.
+
+        Raises:
+            ValueError: if the layer is not built, or the condition does not fit.
         """
-        if not self.built:
-            raise AttributeError(f"{self.name} has no generated weights before it is built.")
-        if condition is not None:
-            condition = keras.tree.map_structure(ops.convert_to_tensor, condition)
-        check_condition(self, condition, [])
+        condition = as_tensors(self, condition)
         weights = {}
         for g, form in zip(self.generated, self._write(condition), strict=True):
             value = form.value() if self.per_sample else form.value()[0]
@@ -326,10 +324,8 @@ class HyperNetwork(keras.Layer):
                 "`protect` needs a HyperNetwork that was called with a condition. "
                 f"Received: {self!r}, {'without one' if self.built else 'not built'}"
             )
-        conditions = keras.tree.map_structure(
-            lambda rows: ops.stop_gradient(ops.convert_to_tensor(rows)), conditions
-        )
-        check_condition(self, conditions, [])
+        conditions = as_tensors(self, conditions, "conditions")
+        conditions = keras.tree.map_structure(ops.stop_gradient, conditions)
         weights = [ops.stop_gradient(form.value()) for form in self._write_rows(conditions)]
         self.protected = OutputRegularizer(conditions, weights, strength, tasks_per_step)
 
@@ -356,6 +352,7 @@ class HyperNetwork(keras.Layer):
         Args:
             condition: as in a call, with one row.
         """
+        condition = as_tensors(self, condition)
         if condition is not None:
             shapes = [tuple(part.shape) for part in keras.tree.flatten(condition)]
             if any(shape[:1] != (1,) for shape in shapes):

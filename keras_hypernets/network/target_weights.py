@@ -8,6 +8,7 @@ import keras
 
 from keras_hypernets.layers_within import layers_within
 from keras_hypernets.network.leaves import without
+from keras_hypernets.static.kernel_generator import KernelGenerator
 
 SHOWN = 20  # paths in an error
 ASSIGNED = "not choose variables that a layer assigns to in its call"
@@ -28,26 +29,33 @@ def check_target(target: keras.Layer) -> keras.Layer:
     return target
 
 
-def choose(target: keras.Layer, target_weights: Choice) -> list[keras.Variable]:
+def choose(
+    target: keras.Layer, target_weights: Choice, tiles: KernelGenerator | None = None
+) -> list[keras.Variable]:
     """Returns the variables of `target` that `target_weights` chooses, in the target's order.
 
     Args:
         target: a built layer or model.
         target_weights: a regular expression that `re.search` looks for in a variable's path, a list
             of them, or a predicate of the variable. `None` chooses all trainable weights.
+        tiles: what generates tiles. Then `None` chooses the trainable weights that consist of them.
 
     Raises:
         ValueError: if it chooses nothing, or a variable that cannot be generated.
     """
-    if target_weights is None:
-        chosen = [v for v in target.weights if v.trainable or getattr(v, "is_frozen_base", False)]
-    else:
+    if target_weights is not None:
+        what = repr(target_weights)
         chosen = list(filter(_predicate(target_weights), target.variables))
+    else:
+        what = "None, which chooses trainable weights: choose frozen ones by their paths"
+        chosen = [v for v in target.weights if v.trainable or getattr(v, "is_frozen_base", False)]
+        if tiles is not None and chosen:
+            what = f"None, which chooses weights that consist of tiles {tiles.tile_shape}"
+            chosen = [v for v in chosen if tiles.has_tiles(v.shape)]
     if not chosen:
-        what = "trainable weights" if target_weights is None else repr(target_weights)
         raise ValueError(
-            f"`target_weights` must choose a weight of the target. Received: {what}, which is none "
-            f"of {_listed(target.weights)}"
+            "`target_weights` must choose a weight of the target. Received: "
+            f"target_weights={what}. The target has {_listed(target.weights)}"
         )
     weights = {id(weight) for weight in target.weights}
     numbers = [v for v in chosen if id(v) in weights and keras.backend.is_float_dtype(v.dtype)]

@@ -122,8 +122,8 @@ def test_a_structure_as_the_condition(tmp_path):
 def test_bad_arguments():
     hyper, _ = make()
     for arguments, message in (
-        ((np.ones((3, 5), "float32"), 1.0), r"`condition` must have the shape \(rows, 2\)"),
-        ((np.ones((3, 2), "int32"), 1.0), "`condition` must be floating"),
+        ((np.ones((3, 5), "float32"), 1.0), r"`conditions` must have the shape \(rows, 2\)"),
+        ((np.ones((3, 2), "int32"), 1.0), "`conditions` must be floating"),
         ((CONDITIONS, -1), "`strength` must be a number of at least 0. Received: strength=-1"),
         ((CONDITIONS, float("nan")), "`strength` must be"),
         ((CONDITIONS, 1.0, 0), "`tasks_per_step` must be a positive integer"),

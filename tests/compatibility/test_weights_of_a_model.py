@@ -516,6 +516,15 @@ def test_targets(name):
         assert not np.allclose(*outputs, 1e-2, 1e-2)
 
 
+def test_conditions_as_lists():
+    hyper, x = HyperNetwork(dense(), **SMALL), noise(1, 4)
+    hyper(x, condition_of())
+    randomize(hyper)
+    expected = hyper(x, np.array([[0.5, 1.0]], "float32"))
+    assert_close(hyper.plain_layer([[0.5, 1.0]])(x), expected)
+    hyper.protect([[0.5, 1.0], [0.0, 1.0]], 1.0)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
 def test_masks(dtype):
     """They pass through, arise within, and end, as they do with the target alone."""
