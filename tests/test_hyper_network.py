@@ -76,8 +76,8 @@ class InitialValues(tf.test.TestCase):
             for options in ({}, {"chunk_size": 8192}):
                 found, _ = self.spread(activation, initializer, **options)
                 self.assertBetween(found, 0.5, 2, f"{activation} {options}")
-        naive, _ = self.spread(activation, initializer, naive=True)
-        self.assertFalse(0.4 < naive < 2.5, naive)
+            naive, _ = self.spread(activation, initializer, naive=True)
+            self.assertFalse(0.4 < naive < 2.5, f"{activation}: {naive}")
         # tanh shrinks them in any network
         found, expected = self.spread("tanh", "glorot_uniform")
         self.assertBetween(found, 0.7 * expected, 1.4 * expected)
