@@ -57,14 +57,16 @@ class HyperNetwork(keras.Layer):
             trainable weights, or with a `KernelGenerator` all whose shape consists of its tiles.
             The others stay weights of the target.
         generator: a layer from the condition to `(rows, features)`, in place of the hidden layers;
-            or a `KernelGenerator`, which generates kernels tile by tile from learned embeddings.
-            Default `None`.
+            or a `KernelGenerator`, which generates kernels tile by tile from learned embeddings. A
+            layer that reads integers must begin with a `keras.Input` of their dtype. Default
+            `None`.
         hidden_units: units of the generator's dense layers. Default `(100, 100)`.
         activation: of the generator's dense layers. Default `"relu"`.
         embedding_dim: size of the learned embedding that takes the place of a condition. Default
             `None`: there is a condition.
         per_sample: whether each sample has weights of its own, from its own condition. Default
-            `False`: the first row of the condition serves the whole batch.
+            `False`: the first row of the condition serves the whole batch. On TensorFlow XLA cannot
+            compile recurrent layers with weights of each sample's own.
         generation: how a weight is written:
 
             - `"full"` (default): number by number.
@@ -79,10 +81,11 @@ class HyperNetwork(keras.Layer):
             `None`: all at once.
         chunk_embedding_dim: size of a chunk's embedding. Default 8.
         base: what generated weights are added to: `"trainable"` (default), the target's own
-            weights, which are trained too; `"frozen"`, these, but fixed; `None`, nothing: the
-            target's own values are neither counted, saved nor trained. With a base the target
-            starts as it is. Without one, kernels start with the standard deviation, and vectors at
-            the values, that the target's own have.
+            weights, which are trained too; `"frozen"`, these, but fixed for good, in the target
+            itself too, whose other weights stay as they were; `None`, nothing: the target's own
+            values are neither counted, saved nor trained. With a base the target starts as it is.
+            Without one, kernels start with the standard deviation, and vectors at the values, that
+            the target's own have, or with a `chunk_size` each vector at its mean.
         condition_encoding: `"cos_sin"` encodes a condition in [0, 1] as the cosine and sine of
             pi / 2 times it, so that its magnitude does not matter
             ([Ortiz et al., 2023](https://arxiv.org/abs/2304.07645)). Default `None`.
@@ -95,7 +98,8 @@ class HyperNetwork(keras.Layer):
             as `fit` needs them. Rows that differ are an error, except on JAX and where XLA
             compiles the model: there the first row is used.
         training: whether the target runs in training mode.
-        **kwargs: other arguments of the target's call, such as the `value` of an attention layer.
+        **kwargs: other arguments of the target's call, such as the `value` of an attention layer:
+            all of them tensors, or none.
 
     Returns:
         The target's outputs.

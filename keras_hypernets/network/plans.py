@@ -45,7 +45,8 @@ class WholePlan:
     """Writes a weight number by number.
 
     With a base it starts at the base. Without one, a kernel starts with the standard deviation of
-    the target's own initial value, and a vector or constant at its own initial value.
+    the target's own initial value, and a vector or constant at its own initial value, or in chunks
+    at the mean of it.
     """
 
     def __init__(self, variable: keras.Variable, output_axes: tuple[int, ...], has_base: bool):
