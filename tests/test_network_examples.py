@@ -65,12 +65,11 @@ def test_a_stopped_run_of_tasks_continues(tmp_path, monkeypatch, capsys):
         continual.main(command.split())
         return results_in(folder / "hyper-chunks-0")["scores"]
 
-    whole = main(tmp_path / "whole", "hyper fine-tune joint")
+    whole = main(tmp_path / "whole", "hyper joint")
     assert [len(scores) for scores in whole] == [3, 3, 3]
     assert {path.name for path in (tmp_path / "whole").iterdir()} >= {
         "first_task.png",
         "all_tasks.png",
-        "fine-tune-0",
         "joint-0",
     }
     calls = iter(range(10))
