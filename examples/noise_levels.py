@@ -93,7 +93,8 @@ def train(data, seed: int, epochs: int) -> dict:
         steps = epochs * (len(data.train[0]) // BATCH_SIZE)
         model = make_model(encoding, conditional, steps)
         for epoch in range(epochs):
-            model.fit(noisy(data.train[0], low, high, 1000 * seed + epoch), verbose=2)
+            batches = noisy(data.train[0], low, high, 1000 * seed + epoch)
+            model.fit(batches, shuffle=False, verbose=2)  # shuffled already
         # Other seeds than in training, the same for all networks.
         tests = [noisy(data.test()[0], level, level, -1 - seed) for level in TESTED]
         errors = [model.evaluate(test, verbose=0) for test in tests]

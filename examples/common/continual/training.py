@@ -84,6 +84,7 @@ def learn(
         began = time.perf_counter()
         learner.model.fit(
             _batches(learner, lessons[n], n, batch_size),
+            shuffle=False,  # the batches are already
             steps_per_epoch=steps * len(lessons[n]),
             verbose=1 if sys.stdout.isatty() else 2,
         )
