@@ -125,6 +125,11 @@ class WeightWriter(keras.Layer):
             ]
             self.output_bias = self._add_vector("output_bias", np.concatenate(starts))
 
+    @property
+    def learned(self):
+        """The learned embedding that takes the place of a condition, or those of the chunks."""
+        return self.chunk_embedding if self.embedding_dim is None else self.embedding
+
     def _build_hidden(self, shape):
         """Builds the hidden layers, and returns the number of features of the last."""
         symbolic = keras.tree.map_shape_structure(
@@ -245,6 +250,11 @@ class TileWriter(keras.Layer):
             shape=(sum(map(math.prod, grids)), generator.embedding_dim),
             initializer=initialize,
         )
+
+    @property
+    def learned(self):
+        """The learned embeddings."""
+        return self.embedding
 
     def write(self, condition, bases):
         """Returns the forms of all kernels, in one row."""

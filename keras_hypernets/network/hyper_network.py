@@ -81,8 +81,8 @@ class HyperNetwork(keras.Layer):
             `None`: all at once.
         chunk_embedding_dim: size of a chunk's embedding. Default 8.
         base: what generated weights are added to: `"trainable"` (default), the target's own
-            weights, which are trained too; `"frozen"`, these, but fixed for good, in the target
-            itself too, whose other weights stay as they were; `None`, nothing: the target's own
+            weights, which are trained too; `"frozen"`, these, but frozen, in the target itself
+            too, whose other weights stay as they were; `None`, nothing: the target's own
             values are neither counted, saved nor trained. With a base the target starts as it is.
             Without one, kernels start with the standard deviation, and vectors at the values, that
             the target's own have, or with a `chunk_size` each vector at its mean.
@@ -225,9 +225,7 @@ class HyperNetwork(keras.Layer):
         self.writer.build(condition_shape)
         if not self.depends_on_input and any(g.regularizer for g in self.generated):
             # With `add_loss` Keras mixes up the losses of several devices under MirroredStrategy.
-            writer = self.writer
-            learned = writer.embedding if hasattr(writer, "embedding") else writer.chunk_embedding
-            learned.regularizer = lambda _: self._penalty(self._write(None))
+            self.writer.learned.regularizer = lambda _: self._penalty(self._write(None))
 
     def call(self, inputs, condition=None, training=None, **kwargs):
         check_condition(self, condition, inputs)

@@ -27,18 +27,6 @@ def test_mixed(row):
         np.testing.assert_allclose(output, expected, 0.05, 0.05)
 
 
-@pytest.fixture
-def double():
-    """JAX has float64 only if asked."""
-    if BACKEND != "jax":
-        yield
-        return
-    import jax
-
-    with jax.enable_x64(True):
-        yield
-
-
 @rows()
 def test_double(row, double):
     if BACKEND == "jax" and "SimpleRNN" in row.name:

@@ -53,20 +53,21 @@ def _draw_first(results):
 def _draw_matrices(results):
     shown = {method: _means(runs) for method, runs in results.items()}
     shown = {method: scores for method, scores in shown.items() if len(scores) > 1}
-    figure = Figure((0.8 + 3 * max(len(shown), 1), 3.2), dpi=150, layout="constrained")
-    for axes, (method, scores) in zip(
-        figure.subplots(1, max(len(shown), 1), squeeze=False)[0], shown.items(), strict=False
-    ):
-        known = np.tril(np.ones_like(scores, bool))
-        values = np.where(known, scores, np.nan)
-        image = axes.imshow(values, vmin=0, vmax=max(1, np.nanmax(values)), cmap="viridis")
+    figure = Figure((1.6 + 2.8 * max(len(shown), 1), 3.8), dpi=150, layout="constrained")
+    fields = figure.subplots(1, max(len(shown), 1), squeeze=False)[0]
+    # What is shown of each method, on one scale for all.
+    known = {method: np.tril(scores) for method, scores in shown.items()}
+    most = max((np.max(scores) for scores in known.values()), default=1)
+    for axes, (method, scores) in zip(fields, known.items(), strict=False):
+        values = np.where(np.tril(np.ones_like(scores, bool)), scores, np.nan)
+        image = axes.imshow(values, vmin=0, vmax=max(1, most), cmap="viridis")
         axes.set_title(method, fontsize="medium")
         axes.set_xlabel("task")
         axes.set_xticks(range(len(scores)), range(1, len(scores) + 1))
         axes.set_yticks(range(len(scores)), range(1, len(scores) + 1))
-        axes.set_ylabel("tasks learned")
-        figure.colorbar(image, ax=axes, shrink=0.8)
-    figure.suptitle(_label(results, "of each task"), fontsize="medium")
+    fields[0].set_ylabel("tasks learned")
+    if known:
+        figure.colorbar(image, ax=fields, label=_label(results, "of each task"), shrink=0.9)
     return figure
 
 

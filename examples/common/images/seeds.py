@@ -65,7 +65,6 @@ def classify(
         data: an `ImageData`.
         seed, epochs, batch_size: of the training.
     """
-
     import keras
 
     from common.images.training import trainable_parameters
