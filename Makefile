@@ -25,6 +25,9 @@ docs: $(VENV)/installed
 results-small: $(VENV)/installed
 	$(BIN)/python examples/results.py train --small --ptb $(PTB)
 	$(BIN)/python examples/results.py check
+	$(BIN)/python examples/continual.py toy --check --output runs/results-small/toy
+	$(BIN)/python examples/continual.py split-mnist --steps 300 --methods hyper fine-tune --check \
+		--output runs/results-small/split-mnist
 
 test: lint
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 15

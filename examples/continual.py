@@ -12,49 +12,24 @@ command continues.
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from common.command_line import ArgumentParser, at_least_zero, positive_integer, run, seed
+from common.continual.settings import SETTINGS, Settings
+from experiments.definitions import RESULTS
 
-METHODS = ("hyper", "unprotected", "fine-tune", "joint")
-WRITERS = ("chunks", "low_rank", "scaling")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Those of one benchmark, from the authors' public code.
-
-    For split-mnist the generator is that of permuted-mnist: the authors' of four layers of 10 units
-    with chunks of 8,000 has too few features to learn a task while it is held to others.
-    """
-
-    units: tuple[int, ...]  # of the network that learns, then its outputs
-    activation: str
-    hyper_units: tuple[int, ...]
-    hyper_activation: str
-    chunk_size: int | None
-    chunk_embedding_dim: int
-    embedding_dim: int
-    learning_rate: float
-    steps: int
-    batch_size: int
-    strength: float
-    clip: float | None = None
-    inputs: int = 784
-
-
-SETTINGS = {
-    "toy": Settings(
-        (10, 10, 1), "sigmoid", (10, 10), "sigmoid", None, 8, 2, 1e-2, 4000, 32, 0.005, inputs=1
-    ),
-    "split-mnist": Settings(
-        (100, 100, 2), "relu", (100, 100), "relu", 750, 16, 32, 5e-4, 5000, 32, 10
-    ),
-    "permuted-mnist": Settings(
-        (100, 100, 10), "relu", (100, 100), "relu", 750, 16, 32, 5e-4, 5000, 128, 250, 1.0
-    ),
+WRITERS = {
+    "hyper": "written piece by piece, and held to what was written",
+    "low-rank": "one network, of which a change of low rank is written, and held",
+    "scaling": "one network, of which scales are written, and held",
+    "unprotected": "as hyper, but not held",
+}
+METHODS = {
+    **WRITERS,
+    "fine-tune": "one plain network, trained on each task in turn",
+    "joint": "one plain network, trained on all of them at once",
 }
 
 
@@ -63,24 +38,26 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(prog="continual.py", description=__doc__.splitlines()[0])
     parser.add_argument("benchmark", choices=list(SETTINGS))
     parser.option("--tasks", positive_integer, 10, "of permuted-mnist")
-    parser.option("--methods", str, METHODS, "which to train", nargs="+", choices=METHODS)
+    explained = "; ".join(f"{name}: {text}" for name, text in METHODS.items())
+    default = ["hyper", "unprotected", "fine-tune", "joint"]
+    parser.option("--methods", str, default, explained, nargs="+", choices=list(METHODS))
     parser.option(
-        "--writer",
-        str,
-        "chunks",
-        "how weights are written: piece by piece, or as a change of trainable ones",
-        choices=WRITERS,
+        "--strength", at_least_zero, None, "of the regularizer (default: the benchmark's)"
     )
-    parser.option("--strength", at_least_zero, None, "of the regularizer (default: the authors')")
-    parser.option("--steps", positive_integer, None, "of each task (default: the authors')")
+    parser.option("--steps", positive_integer, None, "of each task (default: the benchmark's)")
     parser.option("--seeds", seed, [0], "one run of each method for each seed", nargs="+")
     parser.option("--output", str, None, "folder (default: runs/continual/BENCHMARK)")
+    parser.add_argument("--check", action="store_true", help="is the order that of RESULTS.md?")
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")
     options = parser.parse_args(arguments)
-    settings = SETTINGS[options.benchmark]
-    for name in ("strength", "steps"):
-        if getattr(options, name) is None:
-            setattr(options, name, getattr(settings, name))
+    options.settings = replace(
+        SETTINGS[options.benchmark],
+        **{
+            name: getattr(options, name)
+            for name in ("strength", "steps")
+            if getattr(options, name) is not None
+        },
+    )
     options.output = Path(options.output or f"runs/continual/{options.benchmark}")
     return options
 
@@ -88,11 +65,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Trains all methods, as far as that is not done, prints how they compare and draws it."""
     options = parse(arguments)
-    from common import training  # noqa: F401  here, since TensorFlow takes seconds to load
-    from common.continual import figures, tasks
+    from common import outputs, training  # noqa: F401  here: TensorFlow takes seconds to load
+    from common.continual import comparison, tasks
     from common.continual.training import learn
 
-    settings = SETTINGS[options.benchmark]
     made = {
         "toy": tasks.toy,
         "split-mnist": tasks.split_mnist,
@@ -100,29 +76,30 @@ def main(arguments: list[str] | None = None) -> None:
     }[options.benchmark]()
     results = {}
     for method in dict.fromkeys(options.methods):
+        settings = options.settings
+        if method not in ("hyper", "low-rank", "scaling"):
+            settings = replace(settings, strength=0.0)
+        make = partial(make_plain, settings)
+        if method in WRITERS:
+            make = partial(make_hyper, settings, method, len(made))
         for number in dict.fromkeys(options.seeds):
-            hyper = method in ("hyper", "unprotected")
-            name = f"{method}-{options.writer}" if hyper else method
-            strength = options.strength if method == "hyper" else 0.0
-            make = partial(make_hyper, settings, options.writer, strength, len(made))
+            folder = options.output / f"{method}-{number}"
             found = learn(
-                make if hyper else partial(make_plain, settings),
+                make,
                 partial(compile_model, settings),
                 made,
                 method == "joint",
-                options.steps,
-                settings.batch_size,
+                settings,
                 number,
-                options.output / f"{name}-{number}",
-                {
-                    "strength": strength,
-                    "writer": options.writer if hyper else None,
-                    "tasks": len(made),
-                },
+                folder,
             )
-            results.setdefault(name, {})[str(number)] = found
-    figures.print_table(results)
-    figures.draw(results, options.output)
+            results.setdefault(method, {})[str(number)] = found
+    comparison.print_table(results)
+    comparison.draw(results, options.output)
+    outputs.save_json(options.output / "results.json", results)
+    if options.check:
+        kept = outputs.read_results(RESULTS, f"continual_{options.benchmark}.json")
+        comparison.check(results, kept or {})
 
 
 def make_network(settings: Settings):
@@ -142,37 +119,36 @@ def make_plain(settings: Settings):
     return Learner(make_network(settings))
 
 
-def make_hyper(settings: Settings, writer: str, strength: float, tasks: int):
+def make_hyper(settings: Settings, method: str, tasks: int):
     """Makes a learner whose weights a hypernetwork writes, from the embedding of a task."""
     import keras
 
     from common.continual.training import Learner
     from keras_hypernets import HyperNetwork
 
-    chunks = {
-        "base": None,
-        "chunk_size": settings.chunk_size,
-        "chunk_embedding_dim": settings.chunk_embedding_dim,
-    }
+    # Beside a network of its own, what is written for a task is linear in the task's embedding.
     how = {
-        "chunks": chunks,
-        "low_rank": {"generation": "low_rank", "rank": 4},
-        "scaling": {"generation": "scaling"},
-    }[writer]
-    hyper = HyperNetwork(
-        make_network(settings),
-        hidden_units=settings.hyper_units,
-        activation=settings.hyper_activation,
-        **how,
+        "low-rank": {"generation": "low_rank", "rank": 4, "hidden_units": ()},
+        "scaling": {"generation": "scaling", "hidden_units": ()},
+    }.get(
+        method,
+        {
+            "base": None,
+            "hidden_units": settings.hyper_units,
+            "activation": settings.hyper_activation,
+            "chunk_size": settings.chunk_size,
+            "chunk_embedding_dim": settings.chunk_embedding_dim,
+        },
     )
+    hyper = HyperNetwork(make_network(settings), **how)
     normal = keras.initializers.RandomNormal(stddev=1.0)
     embedding = keras.layers.Embedding(tasks, settings.embedding_dim, normal)
     inputs, task = keras.Input((settings.inputs,)), keras.Input((), dtype="int32")
     model = keras.Model([inputs, task], hyper(inputs, embedding(task)))
 
     def protect(learned: int) -> None:
-        if strength > 0:
-            hyper.protect(embedding(keras.ops.arange(learned)), strength)
+        if settings.strength > 0:
+            hyper.protect(embedding(keras.ops.arange(learned)), settings.strength)
 
     return Learner(model, protect, knows_task=True)
 

@@ -11,7 +11,7 @@ import continual
 import noise_levels
 import weights_from_images
 from chunked_cnn import make_model
-from common.continual import training
+from common.continual import comparison, training
 from common.continual.tasks import Task
 from common.images import datasets
 
@@ -63,7 +63,7 @@ def test_a_stopped_run_of_tasks_continues(tmp_path, monkeypatch, capsys):
     def main(folder, methods):
         command = f"toy --steps 50 --output {folder} --methods {methods}"
         continual.main(command.split())
-        return results_in(folder / "hyper-chunks-0")["scores"]
+        return results_in(folder / "hyper-0")["scores"]
 
     whole = main(tmp_path / "whole", "hyper joint")
     assert [len(scores) for scores in whole] == [3, 3, 3]
@@ -82,11 +82,24 @@ def test_a_stopped_run_of_tasks_continues(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training, "_score", score)
     with pytest.raises(KeyboardInterrupt):
         main(tmp_path / "stopped", "hyper")
-    assert len(results_in(tmp_path / "stopped" / "hyper-chunks-0")["scores"]) == 1
+    assert len(results_in(tmp_path / "stopped" / "hyper-0")["scores"]) == 1
     assert main(tmp_path / "stopped", "hyper") == whole
-    assert "hyper-chunks" in capsys.readouterr().out.split("mean of all tasks")[-1]
+    assert "hyper " in capsys.readouterr().out.split("mean of all tasks")[-1]
     with pytest.raises(ValueError, match="`--output` holds a run with other settings"):
         continual.main(f"toy --steps 60 --methods hyper --output {tmp_path / 'stopped'}".split())
+
+
+def test_the_order_of_methods_is_checked():
+    def runs(*means):
+        return {str(n): {"metric": "error", "scores": [[mean]]} for n, mean in enumerate(means)}
+
+    kept = {"hyper": runs(0.1, 0.2), "joint": runs(0.15, 0.3), "fine-tune": runs(1.0, 2.0)}
+    # Of hyper and joint the seeds overlap.
+    comparison.check({"hyper": runs(0.4), "joint": runs(0.3), "fine-tune": runs(0.5)}, kept)
+    with pytest.raises(ValueError, match="hyper is not better than fine-tune"):
+        comparison.check({"hyper": runs(0.6), "fine-tune": runs(0.5)}, kept)
+    with pytest.raises(ValueError, match="no two methods to compare"):
+        comparison.check({"hyper": runs(0.6)}, kept)
 
 
 def test_a_task_inferred_from_the_entropy():

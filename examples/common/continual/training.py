@@ -1,9 +1,10 @@
 """Learning tasks one after the other: the work behind `continual.py`."""
 
+import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from common import training  # before Keras, so that TensorFlow starts without its notes
@@ -14,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from common import outputs
+from common.continual.settings import Settings
 from common.continual.tasks import Task
 from common.images.training import trainable_parameters
 
@@ -44,11 +46,9 @@ def learn(
     compile_model: Callable[[keras.Model], None],
     tasks: list[Task],
     joint: bool,
-    steps: int,
-    batch_size: int,
+    settings: Settings,
     seed: int,
     output: Path,
-    settings: dict,
 ) -> dict:
     """Trains on one task after the other, as far as that is not done, and returns the results.
 
@@ -60,10 +60,9 @@ def learn(
         compile_model: compiles it, anew for each task, with one metric.
         tasks: the tasks, in their order.
         joint: whether to train on all of them at once, for as many steps in all.
-        steps, batch_size: of each task.
+        settings: of the benchmark; a run continues only with the same.
         seed: of initial values and the order of the data.
         output: folder of the run.
-        settings: what must be the same when the run continues.
 
     Returns:
         Among others `scores[t][j]`, the metric of task j on its test data after t + 1 tasks, and
@@ -73,8 +72,8 @@ def learn(
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     learner = make_learner()
-    settings = {**settings, "steps": steps, "batch_size": batch_size, "seed": seed}
-    results = _begin(learner, output, settings)
+    about = {**asdict(settings), "tasks": len(tasks), "seed": seed}
+    results = _begin(learner, output, json.loads(json.dumps(about)))  # as what was saved
     lessons = [tasks] if joint else [[task] for task in tasks]
     for n in range(len(results["scores"]), len(lessons)):
         keras.utils.set_random_seed(1000 * seed + n)
@@ -83,9 +82,9 @@ def learn(
         compile_model(learner.model)
         began = time.perf_counter()
         learner.model.fit(
-            _batches(learner, lessons[n], n, batch_size),
+            _batches(learner, lessons[n], n, settings.batch_size),
             shuffle=False,  # the batches are already
-            steps_per_epoch=steps * len(lessons[n]),
+            steps_per_epoch=settings.steps * len(lessons[n]),
             verbose=1 if sys.stdout.isatty() else 2,
         )
         results["seconds"].append(round(time.perf_counter() - began, 1))

@@ -1,5 +1,6 @@
-"""Prints and draws how methods remember tasks."""
+"""Compares how methods remember tasks: a table, figures, and other runs."""
 
+import itertools
 import statistics
 from pathlib import Path
 
@@ -27,7 +28,37 @@ def draw(results: dict[str, dict[str, dict]], folder: Path) -> None:
     first, matrices = folder / "first_task.png", folder / "all_tasks.png"
     _draw_first(results).savefig(first)
     _draw_matrices(results).savefig(matrices)
-    print(f"\nplots    {first}, {matrices}\nresults  results.json in each folder of {folder}")
+    print(f"\nplots    {first}, {matrices}\nresults  {folder / 'results.json'}")
+
+
+def check(results: dict[str, dict[str, dict]], kept: dict[str, dict[str, dict]]) -> None:
+    """Compares the order of methods with that of other runs.
+
+    Raises:
+        ValueError: if a method is worse than another although all kept runs of it are better.
+    """
+    opposite, count = [], 0
+    for one, other in itertools.permutations(set(results) & set(kept), 2):
+        if min(_lasts(kept[one])) > max(_lasts(kept[other])):
+            count += 1
+            if statistics.mean(_lasts(results[one])) <= statistics.mean(_lasts(results[other])):
+                opposite.append(f"{one} is not better than {other}")
+    if opposite or not count:
+        raise ValueError(
+            "The order of the methods must be that of `--check`. "
+            f"Received: {'; '.join(opposite) or 'no two methods to compare'}"
+        )
+    print(f"{count} of {count} differences between methods are as in the runs to check against")
+
+
+def _lasts(runs):
+    """Returns the final mean of all tasks for each seed, higher is better."""
+    sign = -1 if _of_errors(runs) else 1
+    return [sign * statistics.mean(run["scores"][-1]) for run in runs.values()]
+
+
+def _of_errors(runs):
+    return next(iter(runs.values()))["metric"] == "error"
 
 
 def _means(runs):
@@ -72,6 +103,5 @@ def _draw_matrices(results):
 
 
 def _label(results, what):
-    runs = next(iter(results.values()))
-    errors = next(iter(runs.values()))["metric"] == "error"
+    errors = _of_errors(next(iter(results.values())))
     return f"mean squared error {what}" if errors else f"test accuracy {what}"
