@@ -143,12 +143,18 @@ def _score(learner, task, number):
 def _inferred(model, tasks):
     """Returns the accuracy of each task if the least entropy of a prediction says which it is."""
     # Not `predict`, which each `compile` would trace again.
-    run = tf.function(lambda x, guess: model([x, tf.fill((len(x),), guess)], training=False))
+    run = tf.function(
+        lambda x, guess: model([x, tf.fill(tf.shape(x)[:1], guess)], training=False),
+        input_signature=[
+            tf.TensorSpec(model.inputs[0].shape, tf.float32),
+            tf.TensorSpec((), tf.int32),
+        ],
+    )
     scores = []
     for number, task in enumerate(tasks):
         predictions, entropies = [], []
         for guess in range(len(tasks)):
-            logits = run(tf.constant(task.test_x), tf.constant(guess)).numpy()
+            logits = run(tf.constant(task.test_x, tf.float32), tf.constant(guess)).numpy()
             logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
             predictions.append(np.argmax(logits, axis=1))
             entropies.append(-np.sum(np.exp(logs) * logs, axis=1))
