@@ -15,7 +15,7 @@ import char_lm
 from common import command_line
 from common.texts import batching, datasets, evaluation
 from common.texts.training import CarriedStates
-from keras_hypernets.models.char_lm.char_language_model import RECURRENT_LAYERS
+from keras_hypernets.models.sequences.recurrent_stack import RECURRENT_LAYERS
 
 SCRIPT = char_lm.__file__
 TINY = """--units 6 --hyper-units 4 --embedding-dim 2 --sequence-length 10 --batch-size 4 --seed 7

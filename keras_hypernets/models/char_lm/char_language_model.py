@@ -2,15 +2,10 @@
 
 import keras
 
-from keras_hypernets.dynamic import LAYERS
 from keras_hypernets.models.char_lm.character_embedding import CharacterEmbedding
+from keras_hypernets.models.sequences.recurrent_stack import check_options, recurrent_stack
 from keras_hypernets.models.sequences.stepping import is_chain, layers_of
-from keras_hypernets.validation import boolean, one_of, positive_integer, rate, seed_integer
-
-# These decide how a model reads its text, so the user cannot set them.
-FIXED_OPTIONS = ("go_backwards", "return_sequences", "return_state", "time_major", "unroll")
-# A new layer belongs in `keras_hypernets.dynamic.LAYERS`.
-RECURRENT_LAYERS = {**LAYERS, "lstm": keras.layers.LSTM}
+from keras_hypernets.validation import positive_integer
 
 
 def char_language_model(
@@ -63,44 +58,13 @@ def char_language_model(
     >>> len(keras_hypernets.models.char_lm.generate(model, "a ", length=10, seed=1))
     12
     """
-    make_layer = RECURRENT_LAYERS[one_of("cell", cell, tuple(RECURRENT_LAYERS))]
-    units = positive_integer("units", units)
-    layers = positive_integer("layers", layers)
-    dropout = rate("dropout", dropout)
-    rate("recurrent_dropout", cell_options.get("recurrent_dropout", 0.0))
+    options = (units, layers, cell, dropout)
+    check_options("a character language model", *options, batch_size, stateful, seed, cell_options)
     if token_embedding_size is not None:
         positive_integer("token_embedding_size", token_embedding_size)
-    if batch_size is not None:
-        batch_size = positive_integer("batch_size", batch_size)
-    if seed is not None:
-        seed = seed_integer("seed", seed)
-    for option in FIXED_OPTIONS:
-        if option in cell_options:
-            raise ValueError(
-                f"`{option}` is not an option of a character language model. "
-                f"Received: {option}={cell_options[option]!r}"
-            )
-    if boolean("stateful", stateful) and batch_size is None:
-        raise ValueError("`stateful=True` needs a fixed `batch_size`. Received: batch_size=None")
-
-    def seeded(n):
-        return None if seed is None else seed + n
-
     ids = keras.Input((None,), batch_size=batch_size, dtype="int32", name="ids")
     x = CharacterEmbedding(vocabulary, token_embedding_size, name="embedding")(ids)
-    for n in range(layers):
-        if dropout:
-            x = keras.layers.Dropout(dropout, seed=seeded(2 * n), name=f"dropout_{n}")(x)
-        x = make_layer(
-            units,
-            name=f"recurrent_{n}",
-            return_sequences=True,
-            stateful=stateful,
-            seed=seeded(2 * n + 1),
-            **cell_options,
-        )(x)
-    if dropout:
-        x = keras.layers.Dropout(dropout, seed=seeded(2 * layers), name=f"dropout_{layers}")(x)
+    x = recurrent_stack(x, *options, stateful, seed, cell_options)
     logits = keras.layers.Dense(len(vocabulary), name="logits")(x)
     return keras.Model(ids, logits, name=name)
 

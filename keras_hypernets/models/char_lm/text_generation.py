@@ -1,32 +1,20 @@
 """Generating text with a character language model."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_hypernets.dynamic.gated_cell import GatedCell
-from keras_hypernets.dynamic.recurrence.step import prepared_cell
 from keras_hypernets.models.char_lm.char_language_model import embedding_of
+from keras_hypernets.models.sequences.generation import ROOM, Writing, begin, go_on, power_of_two
+from keras_hypernets.models.sequences.prepared_step import prepared_step
 from keras_hypernets.models.sequences.sampling import check_sampling, sample
-from keras_hypernets.models.sequences.stepping import chain, initial_states, recurrent_layers, run
 from keras_hypernets.models.sequences.traced import traced
 from keras_hypernets.validation import positive_integer
 
-ROOM = 64
 NEVER = -1  # not a character's id
-
-
-class Writing(NamedTuple):
-    """State of text generation between two characters, one row per text."""
-
-    last: Any  # (batch,) the last character
-    states: tuple
-    # Empty without stop, else the latest len(stop) characters, how many were written, and whether
-    # stop was: (batch, characters of stop), (batch,), (batch,).
-    ending: tuple
 
 
 def begin_text(model: keras.Model, ids: Any, lengths: Any, stop: Any) -> Writing:
@@ -38,16 +26,14 @@ def begin_text(model: keras.Model, ids: Any, lengths: Any, stop: Any) -> Writing
         lengths: `(batch,)` lengths of the prompts, at least 1.
         stop: `(characters,)` ids, at least one, that end a text, or None.
     """
-    batch, time = ops.shape(ids)
-    last = ops.cast(lengths, "int32")[:, None] - 1
-    before_last = ops.arange(time, dtype="int32")[None] < last
-    _, states = run(model, ids, initial_states(model, batch), before_last)
-    last = ops.take_along_axis(ids, last, axis=1)[:, 0]
-    ending = ()
-    if stop is not None:
-        recent = ops.full((batch, ops.shape(stop)[0]), NEVER, "int32")
-        ending = (recent, ops.zeros((batch,), "int32"), ops.zeros((batch,), "bool"))
-    return Writing(last, tuple(states), ending)
+    writing = begin(model, ids, lengths)
+    if stop is None:
+        return writing
+    batch = ops.shape(ids)[0]
+    recent = ops.full((batch, ops.shape(stop)[0]), NEVER, "int32")
+    # The latest len(stop) characters, how many were written, and whether stop was.
+    ending = (recent, ops.zeros((batch,), "int32"), ops.zeros((batch,), "bool"))
+    return writing._replace(ending=ending)
 
 
 def continue_text(
@@ -76,67 +62,20 @@ def continue_text(
     Returns:
         `(batch, room)` ids, the number `(batch,)` of them that each text has, and a new `Writing`.
     """
-    step = prepared_step(model)
+    step = prepared_step(model, ids=len(embedding_of(model).vocabulary))
 
-    def write(n, written, writing):
-        logits, states = step(writing.last, list(writing.states))
-        last = sample(logits, temperature, seed, position + n, top_k, top_p)
-        # Not `slice_update`, an operation of XLA's, which not every server has.
-        places = ops.stack([rows, ops.full_like(rows, n)], axis=1)
-        written = ops.scatter_update(written, places, last)
-        ending = _compared(writing.ending, last, stop)
-        return n + 1, written, Writing(last, tuple(states), ending)
+    def draw(logits, n):
+        return sample(logits, temperature, seed, position + n, top_k, top_p)
 
-    def goes_on(n, written, writing):
-        return (n < length) & ~ops.all(writing.ending[2]) if writing.ending else n < length
+    def end(ending, last):
+        recent, count, ended = ending
+        recent = ops.concatenate([recent[:, 1:], last[:, None]], axis=1)
+        return recent, count + ops.cast(~ended, "int32"), ended | ops.all(recent == stop, axis=1)
 
-    batch = ops.shape(writing.last)[0]
-    rows = ops.arange(batch, dtype="int32")
-    written = ops.zeros((batch, room or length), "int32")
-    before = (ops.cast(0, "int32"), written, writing)
-    _, written, after = ops.while_loop(goes_on, write, before)
+    written, after = go_on(step, draw, writing, length, room, end)
     if not writing.ending:
-        return written, ops.full((batch,), length, "int32"), after
+        return written, ops.full((ops.shape(written)[0],), length, "int32"), after
     return written, after.ending[1] - writing.ending[1], after
-
-
-def _compared(ending, last, stop):
-    if not ending:
-        return ()
-    recent, count, ended = ending
-    recent = ops.concatenate([recent[:, 1:], last[:, None]], axis=1)
-    return recent, count + ops.cast(~ended, "int32"), ended | ops.all(recent == stop, axis=1)
-
-
-def prepared_step(model: keras.Model) -> Callable[[Any, list], tuple[Any, list]]:
-    """Returns `step` of a model, with everything independent of the text precomputed.
-
-    The kernels of a `GatedCell` are joined to one per source, and the first cell's products with
-    its input kernel are tabulated by character. Later changes of the weights have no effect.
-    """
-    embedding = embedding_of(model)
-    layers = recurrent_layers(model)
-    prepared = {
-        layer: prepared_cell(layer.cell)
-        for layer in layers
-        if isinstance(layer.cell, GatedCell) and type(layer.cell).call is GatedCell.call
-    }
-    if layers[0] in prepared:
-        vectors = embedding(ops.arange(len(embedding.vocabulary)))
-        table = prepared[layers[0]][0](ops.cast(vectors, layers[0].cell.compute_dtype))
-
-    def step(ids, states):
-        def recur(layer, x, layer_states):
-            if layer not in prepared:
-                return layer.cell(x, layer_states)
-            of_inputs, cell_step = prepared[layer]
-            first = layer is layers[0]
-            of_x = ops.take(table, ids, axis=0) if first else of_inputs(x)
-            return cell_step(of_x, layer_states)
-
-        return chain(model, ids, states, recur)
-
-    return step
 
 
 def generate(
@@ -219,14 +158,14 @@ def stream(
         )
     length = positive_integer("length", length)
     piece = min(positive_integer("piece", piece), length)
-    room = _power_of_two(max(piece, ROOM))
+    room = power_of_two(max(piece, ROOM))
     check_sampling(temperature, seed, top_k, top_p)
     if stop == "":
         raise ValueError("`stop` must have at least one character, or be None. Received: stop=''")
     stop = None if stop is None else embedding.encode(stop, "stop")
 
     encoded = [embedding.encode(text, "prompt") for text in prompts]
-    ids = np.zeros((len(prompts), _power_of_two(max(map(len, encoded)))), np.int32)
+    ids = np.zeros((len(prompts), power_of_two(max(map(len, encoded)))), np.int32)
     for row, text in zip(ids, encoded, strict=True):
         row[: len(text)] = text
     lengths = np.array([len(text) for text in encoded], np.int32)
@@ -254,8 +193,3 @@ def stream(
                 return
 
     return pieces()
-
-
-def _power_of_two(size):
-    """Returns the next power of two: code compiled for it serves all sizes up to it."""
-    return 1 << (size - 1).bit_length()
