@@ -287,3 +287,31 @@ def run(step, inputs, states, weights, settings=None, masks=None, hyper_masks=No
         finals.append(state)
     finals = [np.array(final) for final in zip(*finals, strict=True)]
     return np.array(outputs), finals, {name: np.array(rows) for name, rows in generated.items()}
+
+
+# The loss of a stroke model, one point at a time (Graves, arXiv 1308.0850, eq. 23-26)
+
+
+def log_normal(x, y, mean_x, mean_y, sigma_x, sigma_y, rho):
+    u, v = (x - mean_x) / sigma_x, (y - mean_y) / sigma_y
+    exponent = (u * u + v * v - 2 * rho * u * v) / (2 * (1 - rho * rho))
+    return -exponent - np.log(2 * np.pi * sigma_x * sigma_y * np.sqrt(1 - rho * rho))
+
+
+def stroke_nats(point, parameters, log_sigma=10.0, correlation=8.0):
+    """The negative log-likelihood of (dx, dy, pen), with the limits of the package."""
+    x, y, pen = np.asarray(point, "float64")
+    *six, pen_logit = np.asarray(parameters, "float64")
+    logits, mean_x, mean_y, log_x, log_y, r = np.reshape(six, (6, -1))
+    log_pi = logits - np.logaddexp.reduce(logits)
+    sigma_x = np.exp(np.clip(log_x, -log_sigma, log_sigma))
+    sigma_y = np.exp(np.clip(log_y, -log_sigma, log_sigma))
+    rho = np.tanh(np.clip(r, -correlation, correlation))
+    log_point = np.logaddexp.reduce(
+        [
+            log_pi[k] + log_normal(x, y, mean_x[k], mean_y[k], sigma_x[k], sigma_y[k], rho[k])
+            for k in range(len(logits))
+        ]
+    )
+    log_pen = -np.logaddexp(0, -pen_logit if pen else pen_logit)
+    return -log_point - log_pen

@@ -11,15 +11,8 @@ import keras
 
 from keras_hypernets import validation
 from keras_hypernets.export import files
-from keras_hypernets.export.model_signatures import signatures_of_classifier, signatures_of_model
-from keras_hypernets.export.text_signatures import signatures_of_language_model
+from keras_hypernets.export.signatures_of import signatures_of
 from keras_hypernets.layers_within import layers_within
-from keras_hypernets.models.char_lm.char_language_model import (
-    embedding_of,
-    is_character_language_model,
-)
-
-MAX_LENGTH = 100_000
 
 
 def export_saved_model(
@@ -55,6 +48,17 @@ def export_saved_model(
       which TensorFlow Serving turns off by default. So it is slower, and rounding may change the
       text.
 
+    A stroke model gets three signatures, with states in the same way.
+
+    - `serving_default`: `strokes` (batch, time, 3) float32 -> `parameters` of the next points
+      (batch, time, 6 mixtures + 1).
+    - `step`: `strokes` (batch, 3), `seed`, `position`, `temperature` and the states ->
+      `parameters`, `next_point` (batch, 3), and the new states. A drawing begins after the point
+      (0, 0, 0); its first point has position 0.
+    - `generate`: `prime` (batch, time, 3), the points to continue, `time` is 0 for new drawings;
+      `length` int32, `temperature` float32, `seed` int32 -> `strokes` (batch, length, 3), the
+      points added.
+
     A model with `class_names` gets
 
     - `serving_default`: `images` (batch, height, width, channels) uint8 -> `probabilities`
@@ -65,11 +69,12 @@ def export_saved_model(
     writes.
 
     Layers with `stateful=True` keep their states from one request to the next; a warning then says
-    what to do. Only the signatures of language models start from zeros at every request.
+    what to do. Only the signatures of language models and stroke models start from zeros at every
+    request.
 
     The folder also holds a `card.json` with the model's name, number of parameters and signatures,
-    the class names or the vocabulary (characters in the order of the logits) and `max_length`, and
-    the versions of the libraries.
+    the class names, or the vocabulary (characters in the order of the logits) or number of mixtures
+    and `max_length`, and the versions of the libraries.
 
     Args:
         model: a built Keras model.
@@ -83,9 +88,9 @@ def export_saved_model(
             override those above. Default `None`.
         warm_up: whether to write a request for each signature to `assets.extra`, which TensorFlow
             Serving uses to warm up. Needs tensorflow-serving-api. Default `False`.
-        max_length: positive integer, maximum number of characters that a request of `generate` may
-            write, summed over its texts, to limit memory and time. Only for character language
-            models. Default `None`: 100,000.
+        max_length: positive integer, maximum number of characters or points that a request of
+            `generate` may write, summed over its texts or drawings, to limit memory and time. Only
+            for character language models and stroke models. Default `None`: 100,000.
 
     Returns:
         The path of the folder.
@@ -108,7 +113,7 @@ def export_saved_model(
     if validation.boolean("warm_up", warm_up):
         files.prediction_logs()
     path = _folder(path, version)
-    signatures, facts = _signatures(model, class_names, from_logits, max_length)
+    signatures, facts = signatures_of(model, class_names, from_logits, max_length)
     if not signatures and warm_up:
         raise ValueError(
             "`warm_up` is for functional and sequential models. Received: warm_up=True"
@@ -139,32 +144,6 @@ def export_saved_model(
     finally:
         shutil.rmtree(workspace)
     return str(path)
-
-
-def _signatures(model, class_names, from_logits, max_length):
-    """Returns the signatures of a model, and the card's entries about them."""
-    if max_length is not None:
-        validation.positive_integer("max_length", max_length)
-    if is_character_language_model(model) and class_names is None:
-        max_length = int(max_length or MAX_LENGTH)
-        vocabulary = embedding_of(model).vocabulary
-        facts = {"vocabulary": vocabulary, "max_length": max_length}
-        return signatures_of_language_model(model, max_length), facts
-    if max_length is not None:
-        raise ValueError(
-            f"`max_length` is for character language models. Received: max_length={max_length!r}"
-        )
-    if not getattr(model, "inputs", None):
-        if class_names is not None:
-            raise ValueError(
-                "`class_names` is for functional and sequential models. "
-                f"Received: class_names={class_names!r}"
-            )
-        return {}, {}
-    if class_names is not None:
-        signatures = signatures_of_classifier(model, class_names, from_logits)
-        return signatures, {"class_names": list(class_names)}
-    return signatures_of_model(model), {}
 
 
 def _warn_of_states(model):

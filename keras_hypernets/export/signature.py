@@ -3,6 +3,11 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
+import numpy as np
+
+from keras_hypernets.models.sequences import stepping
+
 
 class Signature(NamedTuple):
     """A function from tensors to a dictionary of tensors.
@@ -22,3 +27,13 @@ class Signature(NamedTuple):
         graph = tf.function(self.function, input_signature=specs, autograph=False)
         graph.get_concrete_function()
         return graph
+
+
+def state_inputs(model: keras.Model) -> dict[str, tuple[str, tuple, Any]]:
+    """Returns the inputs of a signature that takes the states of a chain of recurrent layers."""
+    states = zip(
+        stepping.state_sizes(model).items(), stepping.initial_states(model, 1), strict=True
+    )
+    return {
+        name: (state.dtype, (None, size), np.zeros((1, size))) for (name, size), state in states
+    }

@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from keras_hypernets.export.signature import Signature
+from keras_hypernets.export.request_checks import assertions, can_write, temperature_rule
+from keras_hypernets.export.signature import Signature, state_inputs
 from keras_hypernets.models.char_lm import text_generation
 from keras_hypernets.models.char_lm.char_language_model import embedding_of
 from keras_hypernets.models.sequences import sampling, stepping
@@ -36,26 +37,12 @@ def signatures_of_language_model(model: keras.Model, max_length: int) -> dict[st
             tf.debugging.assert_less(ids, len(vocabulary), rule),
         ]
 
-    def can_write(length, prompt):
-        all_together = tf.cast(length, "int64") * tf.size(prompt, "int64")
-        rule = f"`length` times the number of prompts must be at most {max_length}."
-        return [
-            tf.debugging.assert_positive(length, "`length` must be at least 1."),
-            tf.debugging.assert_less_equal(all_together, tf.constant(max_length, "int64"), rule),
-        ]
-
     def can_sample(temperature, top_k, top_p):
-        return [
-            tf.debugging.Assert(fulfilled, [rule])
-            for fulfilled, rule in (  # NaN violates all
-                (
-                    (temperature >= 0) & (temperature <= sampling.HOTTEST),
-                    "`temperature` must be in [0, 1e30].",
-                ),
-                (top_k >= 0, "`top_k` must be at least 1, or 0 for all characters."),
-                ((top_p > 0) & (top_p <= 1), "`top_p` must be above 0 and at most 1."),
-            )
-        ]
+        return assertions(  # NaN violates all
+            temperature_rule(temperature),
+            (top_k >= 0, "`top_k` must be at least 1, or 0 for all characters."),
+            ((top_p > 0) & (top_p <= 1), "`top_p` must be above 0 and at most 1."),
+        )
 
     def step(ids, seed, position, temperature, top_k, top_p, *states):
         with tf.control_dependencies([*known(ids), *can_sample(temperature, top_k, top_p)]):
@@ -65,7 +52,10 @@ def signatures_of_language_model(model: keras.Model, max_length: int) -> dict[st
 
     def generate(prompt, length, temperature, seed, top_k, top_p, stop):
         with tf.control_dependencies(
-            [*can_write(length, prompt), *can_sample(temperature, top_k, top_p)]
+            [
+                *can_write(length, prompt, "prompts", max_length),
+                *can_sample(temperature, top_k, top_p),
+            ]
         ):
             prompt, length = tf.identity(prompt), tf.identity(length)
         ids, lengths = encode(prompt, "prompt")
@@ -81,16 +71,12 @@ def signatures_of_language_model(model: keras.Model, max_length: int) -> dict[st
     seed, length = ("int32", (), 0), ("int32", (), min(16, max_length))
     draw = {"temperature": ("float32", (), 1), "top_k": ("int32", (), 0)}
     draw["top_p"] = ("float32", (), 1)
-    states = {
-        name: (state.dtype, (None, size), np.zeros((1, size)))
-        for (name, size), state in zip(
-            sizes.items(), stepping.initial_states(model, 1), strict=True
-        )
-    }
     return {
         "serving_default": Signature(serving_default, {"text": text}),
         "tokens": Signature(tokens, {"ids": ("int32", (None, None), [[0]])}),
-        "step": Signature(step, {"ids": ids, "seed": seed, "position": seed, **draw, **states}),
+        "step": Signature(
+            step, {"ids": ids, "seed": seed, "position": seed, **draw, **state_inputs(model)}
+        ),
         "generate": Signature(
             generate,
             {

@@ -1,7 +1,7 @@
 """Plots how far the memory cells of recurrent networks saturate tanh."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -16,19 +16,20 @@ SATURATED = 0.9  # beyond this |tanh(c)|, less than a fifth of the gradient pass
 
 
 def plot_cell_saturation(
-    models: dict[str, keras.Model], text: str, layer: int = 0, bins: int = 40
+    models: dict[str, keras.Model], text: Any, layer: int = 0, bins: int = 40
 ) -> "Figure":
     """Plots histograms of tanh(c) of one or more models, as in figure 5 of the paper.
 
-    One panel per model shows the percentage of cells and characters at each value of tanh(c_t). c_t
+    One panel per model shows the percentage of cells and steps at each value of tanh(c_t). c_t
     is the stored state, before layer norm. The title gives the percentage of saturated cells,
     |tanh(c_t)| > 0.9, through which less than a fifth of the gradient passes, since
     tanh' = 1 - tanh^2.
 
     Args:
-        models: dictionary from names to models made by `char_language_model`, whose cells have a
-            state c: `"hyper_lstm"`, `"layer_norm_lstm"`, `"lstm"`.
-        text: 2 to 5,000 characters in the vocabulary of every model, read from zero states.
+        models: dictionary from names to models such as `char_language_model` and `stroke_model`
+            create, whose cells have a state c: `"hyper_lstm"`, `"layer_norm_lstm"`, `"lstm"`.
+        text: what every model reads, from zero states: 2 to 5,000 characters of its vocabulary, or
+            for models without one as many steps of their input `(time, ...)`.
         layer: index of the recurrent layer. Default 0.
         bins: positive integer, number of bins between -1 and 1. Default 40.
 
@@ -80,7 +81,7 @@ def draw_cell_saturation(values: dict[str, np.ndarray], bins: int = 40) -> "Figu
     panels[0].set_xlim(-1, 1)
     panels[0].set_xticks([-1, -0.5, 0, 0.5, 1], [-1, "", 0, "", 1])
     figure.supxlabel(f"tanh(c), saturated beyond ± {SATURATED}", fontsize="medium")
-    figure.supylabel("cells and characters, %", fontsize="medium")
+    figure.supylabel("cells and steps, %", fontsize="medium")
     return figure
 
 

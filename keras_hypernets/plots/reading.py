@@ -1,51 +1,77 @@
-"""Reads a text and returns the states after each character, for plots of recurrent layers."""
+"""Reads a sequence and returns the states after each step, for plots of recurrent layers."""
 
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_hypernets.models.char_lm.char_language_model import embedding_of
+from keras_hypernets.models.char_lm.char_language_model import (
+    embedding_of,
+    is_character_language_model,
+)
 from keras_hypernets.models.sequences.state_history import state_history
 from keras_hypernets.models.sequences.stepping import recurrent_layers, state_sizes
 from keras_hypernets.validation import integer
 
-LONGEST = 5_000  # characters; no figure can be high enough for tens of thousands
+LONGEST = 5_000  # steps; no figure can be high enough for tens of thousands
 
 
-def read(model: keras.Model, text: str) -> dict[str, Any]:
-    """Returns all states `(time, size)` after each character of a text, named as in `state_sizes`.
+def read(model: keras.Model, text: Any) -> dict[str, Any]:
+    """Returns all states `(time, size)` after each step of a sequence, named as in `state_sizes`.
 
     Raises:
-        ValueError: as for `check_text`.
+        ValueError: as for `check_sequence`.
     """
-    states = state_history(model, check_text(model, text)[None])
+    states = state_history(model, check_sequence(model, text)[None])
     return {name: state[0] for name, state in zip(state_sizes(model), states, strict=True)}
 
 
-def inputs_of(model: keras.Model, text: str, argument: str = "text") -> Any:
-    """Returns ids `(batch, time)` of a text, repeated if the batch size is fixed.
+def inputs_of(model: keras.Model, text: Any, argument: str = "text") -> Any:
+    """Returns inputs `(batch, time, ...)`: a sequence, repeated if the batch size is fixed.
 
     Raises:
-        ValueError: as for `check_text`.
+        ValueError: as for `check_sequence`.
     """
-    ids = check_text(model, text, argument)
-    return keras.ops.convert_to_tensor(np.tile(ids, (model.inputs[0].shape[0] or 1, 1)))
+    steps = check_sequence(model, text, argument)
+    return keras.ops.convert_to_tensor(np.stack([steps] * (model.inputs[0].shape[0] or 1)))
 
 
-def check_text(model: keras.Model, text: str, argument: str = "text") -> np.ndarray:
-    """Returns the ids of a text.
+def check_sequence(model: keras.Model, text: Any, argument: str = "text") -> np.ndarray:
+    """Returns the steps `(time, ...)` of a sequence, as a model's input has them.
+
+    That is the ids of a text for a character language model, and the sequence itself for any other
+    chain of recurrent layers.
 
     Raises:
-        ValueError: if `model` is not a character language model, or the text has fewer than 2 or
-            more than 5,000 characters, or one that is not in the vocabulary.
+        ValueError: if `model` is not of these kinds, or the sequence has fewer than 2 or more than
+            5,000 steps, or one that the model cannot read.
     """
-    ids = embedding_of(model).encode(text, argument)
-    if not 2 <= len(ids) <= LONGEST:
+    characters = isinstance(text, str) or is_character_language_model(model)
+    steps = (
+        embedding_of(model).encode(text, argument) if characters else _steps(model, text, argument)
+    )
+    if not 2 <= len(steps) <= LONGEST:
+        unit = "characters" if characters else "steps"
         raise ValueError(
-            f"`{argument}` must have 2 to {LONGEST:,} characters. Received: {len(ids):,}"
+            f"`{argument}` must have 2 to {LONGEST:,} {unit}. Received: {len(steps):,}"
         )
-    return ids
+    return steps
+
+
+def _steps(model, sequence, argument):
+    recurrent_layers(model)
+    (given,) = model.inputs
+    try:
+        steps = keras.ops.convert_to_numpy(sequence).astype(given.dtype)
+    except (TypeError, ValueError):  # ragged, or not numbers
+        steps = np.zeros(())
+    if steps.shape[1:] != tuple(given.shape[2:]) or not steps.ndim or not np.isfinite(steps).all():
+        axes = ", ".join(["time", *map(str, given.shape[2:])])
+        raise ValueError(
+            f"`{argument}` must be one sequence ({axes}) of finite numbers for {model.name}. "
+            f"Received: shape {steps.shape or repr(sequence)}"
+        )
+    return steps
 
 
 def cell_of(model: keras.Model, layer: Any) -> keras.Layer:

@@ -1,7 +1,7 @@
-"""Plots how much the weights of a recurrent network change with each character of a text."""
+"""Plots how much the weights of a recurrent network change with each step of a sequence."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 VISIBLE = str.maketrans({" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"})
 
 
-def weight_changes(model: keras.Model, text: str, layer: int = 0) -> np.ndarray:
-    r"""Measures how much the generated recurrent kernels change from each character to the next.
+def weight_changes(model: keras.Model, text: Any, layer: int = 0) -> np.ndarray:
+    r"""Measures how much the generated recurrent kernels change from each step to the next.
 
     For every gate y, this is the Frobenius norm of the change of the kernel applied to h_{t-1},
 
@@ -31,8 +31,10 @@ def weight_changes(model: keras.Model, text: str, layer: int = 0) -> np.ndarray:
         (n_t^y)^2 = sum_j (d_h^y(z_t) - d_h^y(z_{t-1}))_j^2 || row j of W_h^y ||^2
 
     Args:
-        model: a model made by `char_language_model`, whose cell in this layer generates weights.
-        text: 2 to 5,000 characters of the model's vocabulary, read from zero states.
+        model: a chain of recurrent layers as in `models.sequences`, such as `char_language_model`
+            and `stroke_model` create, whose cell in this layer generates weights.
+        text: what the model reads, from zero states: 2 to 5,000 characters of its vocabulary, or
+            for a model without one as many steps of its input `(time, ...)`, such as strokes.
         layer: index of the recurrent layer. Default 0.
 
     Returns:
@@ -47,6 +49,10 @@ def weight_changes(model: keras.Model, text: str, layer: int = 0) -> np.ndarray:
     ...     "abc ", units=16, hyper_units=8, embedding_dim=4)
     >>> keras_hypernets.plots.weight_changes(model, "a cab").shape
     (4, 4)
+    >>> model = keras_hypernets.models.stroke_model(16, hyper_units=8, embedding_dim=4)
+    >>> strokes = [[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [-1.0, 0.0, 1.0]]
+    >>> keras_hypernets.plots.weight_changes(model, strokes).shape
+    (2, 4)
 
     Reference:
         [Ha et al., 2016](https://arxiv.org/abs/1609.09106), figures 4 and 7.
@@ -56,7 +62,7 @@ def weight_changes(model: keras.Model, text: str, layer: int = 0) -> np.ndarray:
     return change_norms(cell, watch(model, inputs)[path], text)
 
 
-def plot_weight_changes(model: keras.Model, text: str, layer: int = 0, width: int = 64) -> "Figure":
+def plot_weight_changes(model: keras.Model, text: Any, layer: int = 0, width: int = 64) -> "Figure":
     """Plots the change of the generated weights at each character, as in the paper's figure 4.
 
     Under each character of the text is a column with a field for each gate. The lighter the field,
@@ -64,14 +70,12 @@ def plot_weight_changes(model: keras.Model, text: str, layer: int = 0, width: in
     computes, relative to the gate's largest, which the label gives. (Under layer norm a gate's
     kernel can grow without any effect.) The first character has no change. Spaces, line feeds, tabs
     and carriage returns have symbols of their own; unprintable characters become a question mark in
-    a diamond.
+    a diamond. For a model without characters every tenth step has its number.
 
     Args:
-        model: a model made by `char_language_model`, whose cell in this layer generates weights.
-        text: 2 to 5,000 characters of the model's vocabulary, read from zero states; written by
-            people or by `generate`.
+        model, text: as for `weight_changes`; written by people or by `generate`.
         layer: index of the recurrent layer. Default 0.
-        width: positive integer, number of characters in a line. Default 64.
+        width: positive integer, number of steps in a line. Default 64.
 
     Returns:
         A `matplotlib.figure.Figure`. Save it with `figure.savefig("weight_changes.png")`.
@@ -95,17 +99,17 @@ def plot_weight_changes(model: keras.Model, text: str, layer: int = 0, width: in
     return draw_weight_changes(cell_of(model, layer), norms, text, width)
 
 
-def change_norms(cell: keras.Layer, generated: dict, text: str) -> np.ndarray:
-    """Returns norms `(time - 1, gates)` for what a cell generated while it read a text."""
+def change_norms(cell: keras.Layer, generated: dict, text: Any) -> np.ndarray:
+    """Returns norms `(time - 1, gates)` for what a cell generated while it read a sequence."""
     time = len(text)  # a stateful model read it in every row of its batch
     one = {name: ops.convert_to_tensor(values[None, :time]) for name, values in generated.items()}
     return ops.convert_to_numpy(cell.recurrent_kernel_changes(one))[0]
 
 
 def draw_weight_changes(
-    cell: keras.Layer, norms: np.ndarray, text: str, width: int = 64
+    cell: keras.Layer, norms: np.ndarray, text: Any, width: int = 64
 ) -> "Figure":
-    """Draws norms `(time - 1, gates)` of a cell under the characters of a text."""
+    """Draws norms `(time - 1, gates)` of a cell under the steps of a sequence."""
     from matplotlib.figure import Figure  # not pyplot, which may look for a screen
 
     gates = norms.shape[1]
@@ -113,7 +117,10 @@ def draw_weight_changes(
     field = np.concatenate([np.full((1, gates), np.nan), norms / np.where(largest > 0, largest, 1)])
     names = cell.gate_names or range(gates)
     labels = [f"{gate} ({n:.3g})" for gate, n in zip(names, largest, strict=True)]
-    symbols = [c if c.isprintable() else "\ufffd" for c in text.translate(VISIBLE)]
+    if isinstance(text, str):
+        symbols = [c if c.isprintable() else "\ufffd" for c in text.translate(VISIBLE)]
+    else:
+        symbols = ["" if n % 10 else str(n) for n in range(len(text))]
     lines, width = math.ceil(len(text) / width), min(width, max(len(text), 24))
     size = (0.15 * width + 1.5, (0.2 * gates + 0.3) * lines + 0.8)
     figure = Figure(size, dpi=150, layout="constrained")

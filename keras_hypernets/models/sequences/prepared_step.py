@@ -49,6 +49,6 @@ def prepared_step(
                 of_x = of_inputs(ops.cast(x, layer.cell.compute_dtype))
             return cell_step(of_x, layer_states)
 
-        return chain(model, inputs, states, recur)
+        return chain(model, inputs, states, recur, time=False)
 
     return step

@@ -129,7 +129,7 @@ def step(model: keras.Model, inputs: Any, states: list) -> tuple[Any, list]:
     recurrent_layers(model)
     check_inputs(model, inputs, time=False)
     check_states(model, states)
-    return chain(model, inputs, states, lambda layer, x, s: layer.cell(x, s))
+    return chain(model, inputs, states, lambda layer, x, s: layer.cell(x, s), time=False)
 
 
 def with_states(model: keras.Model) -> keras.Model:
@@ -182,18 +182,28 @@ def step_model(model: keras.Model) -> keras.Model:
         output, *layer_states = reader(ops.expand_dims(x, 1), initial_state=layer_states)
         return output, layer_states
 
-    output, new_states = chain(model, inputs, list(states.values()), read_one)
+    output, new_states = chain(model, inputs, list(states.values()), read_one, time=False)
     name = layers_of(model)[-1].name
     outputs = {name: output, **dict(zip(states, new_states, strict=True))}
     return keras.Model({given.name: inputs, **states}, outputs, name=f"{model.name}_step")
 
 
 def check_inputs(model: keras.Model, inputs: Any, time: bool = True) -> None:
-    """Raises ValueError unless the inputs have the rank and kind of dtype that a model takes."""
+    """Raises ValueError unless the inputs have the shape and kind of dtype that a model takes."""
     (given,) = model.inputs
-    axes = ["batch", *["time"] * time, *(["features"] * (len(given.shape) - 2))]
+    features = given.shape[2:]
+    axes = ["batch", *["time"] * time, *["features"] * len(features)]
+    layout = f"({', '.join(axes)}{',' * (len(axes) == 1)})"
     kind = "int" if "int" in given.dtype else "float"
-    array("inputs", inputs, f"({', '.join(axes)}{',' * (len(axes) == 1)})", kind, [len(axes)])
+    array("inputs", inputs, layout, kind, [len(axes)])
+    found = tuple(inputs.shape)[1 + time :]
+    if any(
+        None not in sizes and sizes[0] != sizes[1] for sizes in zip(found, features, strict=True)
+    ):
+        raise ValueError(
+            f"`inputs` must be {layout} with features {tuple(features)}. "
+            f"Received: shape {tuple(inputs.shape)}"
+        )
 
 
 def check_states(model: keras.Model, states: list) -> None:
@@ -208,8 +218,18 @@ def check_states(model: keras.Model, states: list) -> None:
         )
 
 
-def chain(model: keras.Model, x: Any, states: list, recur: Callable) -> tuple[Any, list]:
-    """Applies the layers one after the other, the recurrent ones through `recur`."""
+def chain(
+    model: keras.Model, x: Any, states: list, recur: Callable, time: bool = True
+) -> tuple[Any, list]:
+    """Applies the layers one after the other, the recurrent ones through `recur`.
+
+    Args:
+        model: a chain of recurrent layers.
+        x: the inputs, `(batch, time, ...)`, or without `time` those of one step, `(batch, ...)`.
+        states: list of states.
+        recur: function of a recurrent layer, its inputs and states to its outputs and new states.
+        time: whether tensors have a time axis.
+    """
     states, new_states = list(states), []
     for layer in layers_of(model):
         if isinstance(layer, keras.layers.RNN):
@@ -217,6 +237,8 @@ def chain(model: keras.Model, x: Any, states: list, recur: Callable) -> tuple[An
             x, layer_states = recur(layer, x, states[:count])
             states = states[count:]
             new_states.extend(layer_states)
+        elif isinstance(layer, keras.layers.TimeDistributed) and not time:
+            x = layer.layer(x)
         else:
             x = layer(x)
     return x, new_states
