@@ -62,6 +62,21 @@ def text_requests(model):
     ]
 
 
+def stroke_requests(model):
+    """A request of every signature of a stroke model."""
+    sizes = sequences.state_sizes(model).items()
+    rng = np.random.default_rng(0)
+    states = {name: rng.normal(size=(2, n)).round(2).tolist() for name, n in sizes}
+    drawings = rng.normal(size=(2, 4, 3)).round(2)
+    drawings[..., 2] = drawings[..., 2] > 0
+    drawing = {"seed": 3, "temperature": 0.5}
+    return [
+        ("serving_default", {"strokes": drawings.tolist()}),
+        ("step", {"strokes": drawings[:, 0].tolist(), "position": 7, **drawing, **states}),
+        ("generate", {"prime": drawings.tolist(), "length": 9, **drawing}),
+    ]
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """By name: folder, model, requests, and what TensorFlow without Keras answers."""
@@ -69,10 +84,12 @@ def exported(tmp_path_factory):
     keras.utils.set_random_seed(0)
     classifier = models.hyper_cnn(input_shape=(8, 8, 1), classes=3)
     text = models.char_language_model(VOCABULARY, units=6, hyper_units=4, embedding_dim=2)
+    strokes = models.stroke_model(6, hyper_units=4, embedding_dim=2, mixtures=3)
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1)).tolist()
     made = {
         "images": (classifier, {"class_names": NAMES}, [("serving_default", {"images": images})]),
         "text": (text, {}, text_requests(text)),
+        "strokes": (strokes, {}, stroke_requests(strokes)),
     }
     for name, (model, options, _) in made.items():
         export.export_saved_model(model, folder / name, warm_up=True, **options)
@@ -128,6 +145,54 @@ def test_tensorflow_without_keras(exported):
         ],
         received[1:],
     )
+
+
+def test_strokes_without_keras(exported):
+    _, model, requests, received = exported["strokes"]
+    of_step, of_generate = requests[1][1], requests[2][1]
+    states = [np.float32(of_step[name]) for name in sequences.state_sizes(model)]
+    parameters, states = sequences.step(model, np.float32(of_step["strokes"]), states)
+    states = dict(zip(sequences.state_sizes(model), states, strict=True))
+    drawn = models.generate_strokes(model, 9, 0.5, 3, list(np.float32(of_generate["prime"])))
+    same(
+        [
+            {"parameters": model(np.float32(requests[0][1]["strokes"]))},
+            {
+                "parameters": parameters,
+                "next_point": model.layers[-1].sample(parameters, 0.5, 3, 7),
+                **states,
+            },
+            {"strokes": drawn},
+        ],
+        received,
+    )
+
+
+def test_requests_of_strokes(exported):
+    path, model, requests, _ = exported["strokes"]
+    card = json.loads((Path(path) / "card.json").read_text("utf-8"))
+    assert (card["mixtures"], card["max_length"]) == (3, 100_000)
+    assert card["parameters"] == model.count_params()
+    signatures = tf.saved_model.load(path).signatures
+    nothing = np.zeros((4, 0, 3), "float32")
+    drawing = {"length": 5, "temperature": 1.0, "seed": 2}
+    new = signatures["generate"](prime=nothing, **drawing)["strokes"]
+    np.testing.assert_allclose(new, models.generate_strokes(model, 5, 1.0, 2, count=4), 1e-4, 1e-4)
+    bad = np.float32(requests[2][1]["prime"])
+    for wrong, message in (
+        ({"prime": bad * [np.nan, 1, 1]}, "`prime` must have finite offsets"),
+        ({"prime": bad + [0, 0, 0.5]}, "`prime` must have pens that are 0 or 1"),
+        ({"length": 0}, "`length` must be at least 1"),
+        ({"length": 25_001}, "number of primes must be at most 100000"),
+        ({"temperature": -1.0}, "`temperature` must be in"),
+        ({"temperature": np.nan}, "`temperature` must be in"),
+    ):
+        arguments = {"prime": nothing, **drawing, **wrong}
+        arguments["prime"] = np.float32(arguments["prime"])
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            signatures["generate"](**{k: tf.constant(v) for k, v in arguments.items()})
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`strokes` must have pens"):
+        signatures["serving_default"](strokes=tf.constant(np.float32(bad + [0, 0, 0.5])))
 
 
 def test_saved_model_cli(exported, tmp_path):
