@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from test_char_language_model import CELLS, small
 
-from keras_hypernets import models
+from keras_hypernets import LayerNormLSTM, models
 from keras_hypernets.models import char_lm, sequences
 from keras_hypernets.models.char_lm import text_generation
 from keras_hypernets.models.sequences.gumbel_noise import gumbel_noise
@@ -85,6 +85,24 @@ class TextGeneration(tf.test.TestCase):
         self.assertNotEqual(first, char_lm.generate(model, "a", 40, seed=2))
         cold = char_lm.generate(model, "a", 40, temperature=0, seed=1)
         self.assertEqual(cold, char_lm.generate(model, "a", 40, temperature=0, seed=2))
+
+    def test_layers_between_the_embedding_and_the_recurrent_one(self):
+        """They are in the table of the first cell's products too."""
+        model = keras.Sequential(
+            [
+                keras.Input((None,), dtype="int32"),
+                char_lm.CharacterEmbedding("abc", 5),
+                keras.layers.LayerNormalization(),
+                LayerNormLSTM(6, return_sequences=True),
+                keras.layers.Dense(3),
+            ]
+        )
+        states, last, text = sequences.initial_states(model, 1), np.array([1]), "b"
+        for _ in range(30):
+            logits, states = sequences.step(model, last, states)
+            last = np.argmax(logits, -1)
+            text += "abc"[last[0]]
+        self.assertEqual(char_lm.generate(model, "b", 30, temperature=0), text)
 
     def test_several_prompts_of_different_lengths(self):
         model = small()

@@ -61,13 +61,9 @@ def stroke_loss(strokes: Any, parameters: Any) -> Any:
     r = mixture.correlation
     apart = (1.0 + ops.exp(2.0 * r)) * ops.square(z_x - z_y)
     alike = (1.0 + ops.exp(-2.0 * r)) * ops.square(z_x + z_y)
-    log_normal = (
-        ops.log(ops.cosh(r))  # -log sqrt(1 - rho^2)
-        - mixture.log_sigma_x
-        - mixture.log_sigma_y
-        - math.log(2 * math.pi)
-        - (apart + alike) / 8.0
-    )
+    log_cosh = r + ops.softplus(-2.0 * r) - math.log(2)  # that is -log sqrt(1 - rho^2)
+    log_sigmas = mixture.log_sigma_x + mixture.log_sigma_y
+    log_normal = log_cosh - log_sigmas - math.log(2 * math.pi) - (apart + alike) / 8.0
     log_point = ops.logsumexp(ops.log_softmax(mixture.logits) + log_normal, axis=-1)
     log_pen = -ops.softplus((1.0 - 2.0 * pen) * mixture.pen)
     return -(log_point + log_pen)
