@@ -1,5 +1,6 @@
 """What the examples share: exact resume, the best model, records of a run."""
 
+import argparse
 import contextlib
 import json
 import math
@@ -206,6 +207,26 @@ class BestModel(keras.callbacks.Callback):
             self.best = logs[self.metric]
             with replacing(self.path) as unfinished:
                 self.portable.save(unfinished)
+
+
+def learning_rate_schedule(
+    options: argparse.Namespace, metric: str
+) -> list[keras.callbacks.Callback]:
+    """Returns the callback that lets the learning rate decay, in a list, if there is one.
+
+    Args:
+        options: with `learning_rate_decay` and `patience`.
+        metric: name in the logs; less is better.
+    """
+    decay = options.learning_rate_decay
+    if decay == 1:
+        return []
+    if options.patience == 0:
+        return [keras.callbacks.LearningRateScheduler(lambda n, rate: rate * decay if n else rate)]
+    plateau = keras.callbacks.ReduceLROnPlateau(
+        metric, factor=decay, patience=options.patience, mode="min"
+    )
+    return [plateau]
 
 
 class LastStep(keras.callbacks.Callback):

@@ -77,7 +77,8 @@ class Run:
         self.best = training.BestModel(
             portable, self.output / "best.keras", "val_bits_per_character"
         )
-        self.callbacks = [validation, self.best, *learning_rate_schedule(options)]
+        schedule = training.learning_rate_schedule(options, "val_bits_per_character")
+        self.callbacks = [validation, self.best, *schedule]
         self.checkpoint = training.ExactCheckpoint(
             self.output,
             {name: value for name, value in self.settings.items() if name not in MAY_CHANGE},
@@ -201,19 +202,6 @@ def choose_learning_rate(
             rates.append(2 * rate)
     print(f"\nLearning rate {best} does best so far")
     return best, bits, seconds
-
-
-def learning_rate_schedule(options: argparse.Namespace) -> list[keras.callbacks.Callback]:
-    """Returns the callback that lets the learning rate decay, in a list, if there is one."""
-    decay = options.learning_rate_decay
-    if decay == 1:
-        return []
-    if options.patience == 0:
-        return [keras.callbacks.LearningRateScheduler(lambda n, rate: rate * decay if n else rate)]
-    plateau = keras.callbacks.ReduceLROnPlateau(
-        "val_bits_per_character", factor=decay, patience=options.patience, mode="min"
-    )
-    return [plateau]
 
 
 class CarriedStates(keras.callbacks.Callback):
