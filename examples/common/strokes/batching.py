@@ -56,6 +56,11 @@ class StrokeBatches:
         step = -(-points.max() // LENGTHS)
         self._padded = -(-points // step) * step
         self._order = (-1, np.empty(0, int))
+        self._evaluation_batches = []
+        for length in np.unique(self._padded):
+            same = np.flatnonzero(self._padded == length)
+            self._evaluation_batches += np.split(same, range(batch_size, len(same), batch_size))
+        self.evaluation_steps = len(self._evaluation_batches)
 
     def batch(self, step: int) -> Batch:
         """Returns the batch of a step. Steps count on over the passes."""
@@ -68,13 +73,10 @@ class StrokeBatches:
         return self._padded_batch(chosen, rng, stretch)
 
     def evaluation_batches(self) -> Iterator[Batch]:
-        """Yields all drawings once, not stretched, the last batches of a length less full."""
+        """Yields all drawings once, not stretched, in `evaluation_steps` batches, some not full."""
         rng = np.random.default_rng([self.seed, 2])
-        for length in np.unique(self._padded):
-            same = np.flatnonzero(self._padded == length)
-            for start in range(0, len(same), self.batch_size):
-                chosen = same[start : start + self.batch_size]
-                yield self._padded_batch(chosen, rng, np.ones((len(chosen), 2)))
+        for chosen in self._evaluation_batches:
+            yield self._padded_batch(chosen, rng, np.ones((len(chosen), 2)))
 
     def _batches(self, rng):
         """Returns the drawings of each batch of a pass, `(batches, batch_size)`."""
