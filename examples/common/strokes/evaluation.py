@@ -83,7 +83,7 @@ def dataset_to_evaluate(data: datasets.StrokeData, drawings: list) -> tf.data.Da
 
 
 def warn_of_other_drawings(checkpoint: str, data: datasets.StrokeData) -> None:
-    """Says so if the results beside a checkpoint are of other drawings or another choice of them."""
+    """Says so if the results beside a checkpoint are of other drawings, or others of these."""
     results = outputs.read_results(Path(checkpoint).parent)
     trained_on = (results or {}).get("settings", {}).get("sha256", data.sha256)
     if trained_on != data.sha256:
