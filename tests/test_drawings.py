@@ -154,17 +154,26 @@ class TestHandwriting:
             datasets.load_drawings(str(tmp_path))
 
 
-def test_glyphs():
+@pytest.fixture(scope="module")
+def letters():
+    return glyphs.outlines_of_letters()
+
+
+def test_letters_are_split_by_their_base(letters, monkeypatch):
+    monkeypatch.setattr(glyphs, "outlines_of_letters", lambda: letters)  # which takes seconds
     data = datasets.load_drawings()
+    parts = data.train, data.validation, data.test
+    assert len(data.train) > 8000 and min(map(len, parts)) > 300
     assert data.left_out == 0 and data.resolution == 1.0
-    sizes = [len(part) for part in (data.train, data.validation, data.test)]
-    assert sizes[0] > 8000 and min(sizes) > 300
-    outlines = [one.tobytes() for part in (data.train, data.validation, data.test) for one in part]
-    assert len(set(outlines)) == len(outlines)
+    outlines = [drawing.tobytes() for part in parts for drawing in part]
+    assert len(set(outlines)) == len(outlines) == sum(map(len, letters.values()))
+    parts = [{drawing.tobytes() for drawing in part} for part in parts]
+    for base in letters.values():
+        same = {drawing.astype("float32").tobytes() for drawing in base}
+        assert sum(same <= part for part in parts) == 1
 
 
-def test_an_outline_is_closed_and_upright():
-    letters = glyphs.outlines_of_letters()
+def test_an_outline_is_closed_and_upright(letters):
     assert {chr(n) for n in range(ord("a"), ord("z") + 1)} <= set(letters)
     assert len(letters["e"]) > 300  # with accents, of all fonts
     for outline in letters["o"][:5]:
