@@ -34,7 +34,7 @@ def compile_model(model: keras.Model, optimizer=None, **options) -> None:
     model.compile(
         optimizer,
         MeanOverPoints(),
-        weighted_metrics=[keras.metrics.MeanMetricWrapper(models.stroke_loss, NATS_PER_POINT)],
+        weighted_metrics=[NatsPerPoint(NATS_PER_POINT)],
         **options,
     )
 
@@ -49,6 +49,15 @@ class MeanOverPoints(keras.losses.Loss):
         return models.stroke_loss(y_true, y_pred)
 
 
+class NatsPerPoint(keras.metrics.Mean):
+    """The mean of `stroke_loss` over all points of all batches."""
+
+    def update_state(self, y_true, y_pred, sample_weight):
+        # Flat: Keras takes means over time first, where batches differ in their padding.
+        nats = keras.ops.reshape(models.stroke_loss(y_true, y_pred), [-1])
+        return super().update_state(nats, keras.ops.reshape(sample_weight, [-1]))
+
+
 def evaluate_parts(
     model: keras.Model, data: datasets.StrokeData, train_drawings: int
 ) -> dict[str, dict[str, float]]:
@@ -57,7 +66,7 @@ def evaluate_parts(
     The density is that of offsets divided by `data.scale`. Where a drawing begins is given, and
     does not count. Of the training drawings the first `train_drawings` are read, 0 for all.
     """
-    reader = keras.Model(model.inputs, model.outputs)
+    reader = keras.Model(model.input, model.output)
     compile_model(reader, jit_compile=False)
     results = {NATS_PER_POINT: {}, "nats_per_drawing": {}}
     for name in datasets.PARTS:

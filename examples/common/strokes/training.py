@@ -65,7 +65,7 @@ class Run:
         )
         outputs.prepare_output(self.output, options.resume)
         # Without the optimizer, which is of no use to whoever loads the file.
-        portable = keras.Model(self.model.inputs, self.model.outputs, name=self.model.name)
+        portable = keras.Model(self.model.input, self.model.output, name=self.model.name)
         self.best = training.BestModel(portable, self.output / "best.keras", VALIDATION)
         schedule = training.learning_rate_schedule(options, VALIDATION)
         self.callbacks = [self.best, *schedule]
