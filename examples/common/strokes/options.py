@@ -51,7 +51,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     generate.option("--length", length, 50, "points of each")
     generate.option("--output", str, "runs/strokes/generated", "name of the .svg and .png to write")
     for command in (train, generate):
-        command.option("--temperature", temperature, 0.5, "of the sampling; 0: most likely")
+        command.option("--temperature", temperature, 0.4, "of the sampling; 0: most likely")
         command.option("--seed", seed, 0, "the same seed gives the same result")
     export.option(
         "--output", str, "runs/strokes/saved_model", "folder to write, or SavedModel to replace"
