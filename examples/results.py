@@ -7,7 +7,8 @@
     python examples/results.py check                       # does it agree with RESULTS.md?
 
 What is compared stands in experiments/definitions.py. Each training is a process with cores of its
-own. Penn Treebank is read from the folder `--ptb`, other data as in the examples that train.
+own. Penn Treebank is read from the folder `--ptb`, drawings from `--drawings`, other data as in the
+examples that train.
 """
 
 import argparse
@@ -31,11 +32,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "experiments",
         nargs="*",
         metavar="EXPERIMENT",
-        help=f"{', '.join(EXPERIMENTS)} (default: all; without ptb if it is not there)",
+        help=f"{', '.join(EXPERIMENTS)} (default: all of which the data are there)",
     )
     train.add_argument("--row", action="append", help="row of their tables, again for another")
     train.option("--seeds", seed, None, "of those that it would train (default: all)", nargs="+")
     train.option("--ptb", str, "ptb", "folder with ptb.{train,valid,test}.txt")
+    train.option("--drawings", str, "drawings", "folder with kanji.rdp100.npz and omniglot.npz")
     train.option(
         "--workers",
         count,

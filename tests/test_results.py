@@ -11,10 +11,11 @@ import char_lm
 import cifar10
 import mnist
 import results
+import strokes
 from common import outputs
 from experiments import definitions, scheduling
 from experiments import report as results_report
-from experiments.definitions import EXPERIMENTS, Images, Text, folder_of
+from experiments.definitions import EXPERIMENTS, Drawings, Images, Text, folder_of
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +80,15 @@ def test_rows_about_text_have_as_many_weights(name, characters):
     assert max(weights) < 1.01 * min(weights)
 
 
+@pytest.mark.parametrize("name", ["kanji", "omniglot"])
+def test_rows_about_drawings_have_as_many_weights(name):
+    experiment, weights = EXPERIMENTS[name], []
+    for row in experiment.rows.values():
+        options = strokes.parse(["train", *experiment.shared.split(), *row.split()])
+        weights.append(strokes.make_model(options).count_params())
+    assert max(weights) < 1.01 * min(weights)
+
+
 def test_first_seeds_come_first():
     options = results.parse(["train", "ptb", "cifar10"])
     jobs = scheduling.jobs_of(options)
@@ -104,16 +114,20 @@ def test_what_is_kept_is_not_trained_again(kept, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_without_penn_treebank(tmp_path, capsys):
-    command = ["train", "--small", "--ptb", str(tmp_path)]
+def test_without_data_that_cannot_be_downloaded(tmp_path, capsys):
+    command = ["train", "--small", "--ptb", str(tmp_path), "--drawings", str(tmp_path)]
     jobs = scheduling.jobs_of(results.parse(command))
     assert {name for name, _, _ in jobs} == set(EXPERIMENTS)
     assert {number for name, _, number in jobs if name != "symmetry"} == {0}
     assert {number for name, _, number in jobs if name == "symmetry"} == {0, 1, 2}
     assert capsys.readouterr().out == ""
-    jobs = scheduling.jobs_of(results.parse([*command[:-1], str(tmp_path / "nowhere")]))
-    assert {name for name, _, _ in jobs} == {*EXPERIMENTS} - {"ptb"}
-    assert "Without Penn Treebank" in capsys.readouterr().out
+    for option, missing, message in (
+        ("--ptb", {"ptb"}, "Without Penn Treebank"),
+        ("--drawings", {"kanji", "omniglot"}, "Without drawings"),
+    ):
+        jobs = scheduling.jobs_of(results.parse([*command, option, str(tmp_path / "nowhere")]))
+        assert {name for name, _, _ in jobs} == {*EXPERIMENTS} - missing
+        assert message in capsys.readouterr().out
 
 
 def test_what_is_not_in_the_list(capsys):
@@ -338,6 +352,28 @@ def test_scale_maps_of_little_rank():
     assert results_report.ranks_and_ratios([run]) == ["1, 1", "-"]
 
 
+def test_drawings(kept, monkeypatch, tmp_path):
+    rows = {"A": "", "B": ""}
+    experiment = Drawings("Title", "a.npz", "", rows, 2, 1)
+    monkeypatch.setattr(results_report, "EXPERIMENTS", {"drawings": experiment})
+    monkeypatch.setattr(results_report, "PAGE", tmp_path / "RESULTS.md")
+    (tmp_path / "RESULTS.md").write_text("<!-- drawings -->\n<!-- end -->\n")
+    for row, nats in (("A", (-20.0, -21.0)), ("B", (-30.0, -31.0))):
+        for seed, value in enumerate(nats):
+            run = text_run(seed, 1.0)
+            run["history"] = [{"step": n, "val_nats_per_point": value / n} for n in (1, 2)]
+            for what, points in (("nats_per_drawing", 1), ("nats_per_point", 20)):
+                run[what] = {part: value / points for part in results_report.PARTS}
+            folder = folder_of(tmp_path / "runs", "drawings", row, seed)
+            folder.mkdir(parents=True)
+            outputs.save_json(folder / "results.json", run)
+    results_report.report(tmp_path / "runs")
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "| A | 1,234 | -20.50 ± 0.71 | -20.50 ± 0.71 | -20.00, -21.00 | -1.025 ± 0.035 |" in text
+    assert "![Title: nats per point of the validation drawings](docs/results/drawings.png)" in text
+    assert (kept / "drawings.png").stat().st_size > 10_000
+
+
 def test_text_without_singular_values():
     run = text_run(0, 1.0)
     del run["singular_values"]  # a cell without scale maps
@@ -432,11 +468,12 @@ def test_standard_errors_of_images():
         assert error == pytest.approx((2 * variance) ** 0.5)
 
 
-def test_standard_errors_of_text():
+def test_standard_errors_of_text_and_drawings():
     text = Text("Title", "ptb", "", {}, 1, 1, 1)
-    one, two = (runs_of("val_bits_per_character", bits) for bits in (1.0, 2.0))
-    assert results_report.difference(text, one, two) == -1
-    assert results_report.standard_error(text, one, two) == float("inf")
+    for experiment in (text, Drawings("Title", "a.npz", "", {}, 1, 1)):
+        one, two = (runs_of(experiment.validation, value) for value in (1.0, 2.0))
+        assert results_report.difference(experiment, one, two) == -1
+        assert results_report.standard_error(experiment, one, two) == float("inf")
 
 
 def test_chance_is_that_of_the_last_step():

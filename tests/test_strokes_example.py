@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -6,9 +7,12 @@ import pytest
 import tensorflow as tf
 from figures import assert_complete
 
+import results
 import strokes
-from common import command_line
+from common import command_line, outputs
 from common.strokes import batching, datasets, evaluation, pictures
+from experiments import training as experiment_training
+from experiments.definitions import Drawings
 from keras_hypernets import models
 
 TINY = """--cell hyper_simple_rnn --units 6 --hyper-units 4 --embedding-dim 2 --mixtures 2 --seed 7
@@ -30,7 +34,7 @@ def save_drawings(path, **changed):
     rng = np.random.default_rng(0)
     for name, count in (("train", 30), ("valid", 6), ("test", 5)):
         array = np.empty(count, object)
-        array[:] = [zigzag(n, rng) for n in rng.integers(3, 12, count)]
+        array[:] = [zigzag(n, rng) for n in rng.choice([4, 5, 9], count)]  # few shapes to compile
         changed.setdefault(name, array)
     np.savez(path, **changed)
     return str(path)
@@ -53,22 +57,27 @@ def trained(data, tmp_path_factory):
     return output, json.loads((output / "results.json").read_text("utf-8"))
 
 
+@pytest.fixture(scope="module")
+def model(trained):
+    return evaluation.load(trained[0] / "best.keras")
+
+
 class TestTrain:
     def test_writes_everything_and_learns(self, trained, data):
-        output, results = trained
+        output, found = trained
         assert sorted(path.name for path in output.iterdir()) == [
             "best.keras", "checkpoint.npz", "curve.png", "drawings.png", "results.json",
             "saved_model", "weight_changes.png",
         ]  # fmt: skip
-        history = results["history"]
+        history = found["history"]
         assert [record["step"] for record in history] == [5, 10, 15, 20]
         best = min(record["val_nats_per_point"] for record in history)
         assert best < history[0]["nats_per_point"] - 0.2
-        assert results["nats_per_point"]["validation"] == pytest.approx(best, rel=1e-5)
-        settings, loaded = results["settings"], datasets.load_drawings(data)
+        assert found["nats_per_point"]["validation"] == pytest.approx(best, rel=1e-5)
+        settings, loaded = found["settings"], datasets.load_drawings(data)
         assert settings["scale"] == loaded.scale and settings["sha256"] == loaded.sha256
         assert settings["hyper_units"] == 4 and settings["resolution"] == 0
-        per_drawing = results["nats_per_drawing"]["test"] / results["nats_per_point"]["test"]
+        per_drawing = found["nats_per_drawing"]["test"] / found["nats_per_point"]["test"]
         assert per_drawing == pytest.approx(np.mean([len(one) - 1 for one in loaded.test]))
 
     def test_a_stopped_run_continues_as_if_it_had_not_been_stopped(self, trained, data, tmp_path):
@@ -93,33 +102,34 @@ class TestTrain:
         for one, other in zip(*records, strict=True):
             assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
-    def test_each_part_costs_what_its_points_cost(self, trained, data):
+    def test_each_part_costs_what_its_points_cost(self, trained, model, data):
         """Without padding, one drawing after the other, in float64."""
-        output, results = trained
-        model, loaded = evaluation.load(output / "best.keras"), datasets.load_drawings(data)
+        _, found = trained
+        loaded = datasets.load_drawings(data)
         nats = []
         for drawing in loaded.test:
             points = drawing[None] / [loaded.scale, loaded.scale, 1]
             parameters = model(points[:, :-1].astype("float32"))
             nats.append(np.array(models.stroke_loss(points[:, 1:], parameters), "float64")[0])
         expected = np.mean(np.concatenate(nats))
-        assert results["nats_per_point"]["test"] == pytest.approx(expected, rel=1e-4)
+        assert found["nats_per_point"]["test"] == pytest.approx(expected, rel=1e-4)
         expected = np.mean([one.sum() for one in nats])
-        assert results["nats_per_drawing"]["test"] == pytest.approx(expected, rel=1e-4)
+        assert found["nats_per_drawing"]["test"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_commands_on_a_trained_model(trained, data, tmp_path, capsys):
-    output, results = trained
+    output, found = trained
     checkpoint = ["--checkpoint", str(output / "best.keras")]
     strokes.main(["evaluate", "--data", data, "--train-drawings", "8", *checkpoint])
     out, err = capsys.readouterr()
     for name, count in (("train", 8), ("validation", 6), ("test", 5)):
-        point, drawing = (results[f"nats_per_{what}"][name] for what in ("point", "drawing"))
+        point, drawing = (found[f"nats_per_{what}"][name] for what in ("point", "drawing"))
         line = f"{point:.4f} nats per point, {drawing:.2f} per drawing ({count} drawings)\n"
         assert f"{name:10}  {line}" in out
     assert err == ""
-    strokes.main(["evaluate", "--data", data, "--max-points", "9", *checkpoint])
-    assert results["settings"]["sha256"] in capsys.readouterr().err
+    others = datasets.load_drawings(data, max_points=8)
+    evaluation.warn_of_other_drawings(checkpoint[1], others)
+    assert found["settings"]["sha256"] in capsys.readouterr().err
 
     drawings = ["--output", str(tmp_path / "new" / "drawn"), "--count", "3", "--length", "9"]
     strokes.main(["generate", *drawings, *checkpoint])
@@ -127,22 +137,36 @@ def test_commands_on_a_trained_model(trained, data, tmp_path, capsys):
     assert (tmp_path / "new" / "drawn.svg").read_text().count("LineCollection") == 3
 
     strokes.main(["export", "--output", str(tmp_path / "saved_model"), *checkpoint])
+    signatures = tf.saved_model.load(tmp_path / "saved_model").signatures
+    assert {"serving_default", "step", "generate"} <= set(signatures)
     for path in (tmp_path / "saved_model", output / "saved_model"):
-        signatures = tf.saved_model.load(path).signatures
-        assert {"serving_default", "step", "generate"} <= set(signatures)
         card = json.loads((path / "card.json").read_text("utf-8"))
-        assert card["nats_per_drawing"] == results["nats_per_drawing"]
-        assert card["settings"] == results["settings"]
+        assert card["nats_per_drawing"] == found["nats_per_drawing"]
+        assert card["settings"] == found["settings"]
 
 
-def test_generated_drawings_begin_at_a_point_without_offset(trained):
-    model = evaluation.load(trained[0] / "best.keras")
+def test_generated_drawings_begin_at_a_point_without_offset(model):
     drawings = evaluation.generate(model, [2, 9, 5], 0.5, seed=1)
     assert [len(drawing) for drawing in drawings] == [2, 9, 5]
     expected = models.generate_strokes(model, 8, 0.5, 1, count=3)
     for drawing, one in zip(drawings, expected, strict=True):
         np.testing.assert_array_equal(drawing[0], 0)
         np.testing.assert_array_equal(drawing[1:], one[: len(drawing) - 1])
+
+
+def test_a_training_of_the_experiments(data, tmp_path, monkeypatch):
+    options = "--learning-rate 0.03 --batch-size 4 --train-drawings 8 --mixtures 2"
+    row = "--cell lstm --units 4"
+    experiment = Drawings("Title", Path(data).name, options, {"A": row}, 2, 1, seeds=(3,))
+    monkeypatch.setattr(experiment_training, "EXPERIMENTS", {"drawings": experiment})
+    command = ["train", "--drawings", str(Path(data).parent), "--output", str(tmp_path)]
+    experiment_training.train("drawings", "A", 3, results.parse(command))
+    folder = tmp_path / "drawings" / "A" / "3"
+    found = outputs.read_results(folder)
+    assert len(found["history"]) == 2 and set(found["nats_per_drawing"]) == {*datasets.PARTS}
+    settings = found["settings"]
+    assert (settings["seed"], settings["data"], settings["diverged"]) == (3, "zigzag.npz", False)
+    assert (folder / "run" / "drawings.png").exists()
 
 
 class TestBatches:
@@ -200,8 +224,7 @@ class TestBatches:
             self.batches(drawings, size=9)
 
 
-def test_pictures(trained, data):
-    model = evaluation.load(trained[0] / "best.keras")
+def test_pictures(model, data):
     drawings = datasets.load_drawings(data).test
     dots = np.array([[0, 0, 1], [5, 5, 1], [2, 0, 0], [1, 9, 1]], "float32")
     figure = pictures.draw_grid([*drawings, dots], columns=2)

@@ -48,6 +48,7 @@ class Text:
     singular_values: bool = False
 
     validation = "val_bits_per_character"
+    y_label = "bits per character of the validation text"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,35 @@ class Images:
     small_seeds: tuple[int, ...] = (0,)
 
     validation = "val_error"
+    y_label = "validation error, %"
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """Trainings of `strokes.py` on the same batches.
+
+    Args:
+        title: of the figure.
+        data: file in the folder `--drawings`.
+        shared: options of all rows.
+        rows: for each name the options that make the difference.
+        epochs: of the whole training.
+        small: epochs of `--small`.
+        seeds: of the trainings.
+        small_seeds: those of `seeds` that `--small` trains.
+    """
+
+    title: str
+    data: str
+    shared: str
+    rows: dict[str, str]
+    epochs: int
+    small: int
+    seeds: tuple[int, ...] = (0, 1, 2)
+    small_seeds: tuple[int, ...] = (0,)
+
+    validation = "val_nats_per_point"
+    y_label = "nats per point of the validation drawings"
 
 
 def with_larger_deviation(cell) -> None:
@@ -112,6 +142,17 @@ OF_NORM = (
     "--cell-option layer_norm_epsilon={0} --cell-option forget_bias={1} "
     "--cell-option hyper_forget_bias={1}"
 )
+# The paper's, but for a learning rate of 0.0001 there.
+DRAWINGS = (
+    "--batch-size 32 --dropout 0.05 --recurrent-dropout 0.05 --clip-norm 5 --learning-rate 0.002 "
+    "--patience 2 --train-drawings 1000"
+)
+DRAWING_CELLS = {
+    "LSTM": "--cell layer_norm_lstm --no-layer-norm --units 257",
+    "layer-norm LSTM": "--cell layer_norm_lstm --units 256",
+    "HyperLSTM": HYPER_LSTM.format(229) + " --no-layer-norm",
+    "layer-norm HyperLSTM": HYPER_LSTM.format(228),
+}
 
 EXPERIMENTS = {
     "ptb": Text(
@@ -187,6 +228,22 @@ EXPERIMENTS = {
             "epsilon 1e-3, forget bias before": with_forget_bias_before_layer_norm,
             "epsilon 1e-5, forget bias before": with_forget_bias_before_layer_norm,
         },
+    ),
+    "kanji": Drawings(
+        title="Kanji",
+        data="kanji.rdp100.npz",
+        shared=DRAWINGS,
+        rows=DRAWING_CELLS,
+        epochs=30,
+        small=6,
+    ),
+    "omniglot": Drawings(
+        title="Omniglot",
+        data="omniglot.npz",
+        shared=f"{DRAWINGS} --resolution 6",  # the files' grid, but for rounding
+        rows=DRAWING_CELLS,
+        epochs=10,
+        small=2,
     ),
     "mnist": Images(
         title="MNIST",

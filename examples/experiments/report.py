@@ -15,7 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from common import outputs
-from experiments.definitions import EXPERIMENTS, RESULTS, Images, Text, folder_of, kept_results
+from experiments.definitions import (
+    EXPERIMENTS,
+    RESULTS,
+    Drawings,
+    Images,
+    Text,
+    folder_of,
+    kept_results,
+)
 
 PAGE = RESULTS.parent.parent / "RESULTS.md"
 PARTS = ("validation", "test")
@@ -24,7 +32,6 @@ VALIDATION_IMAGES = 5_000  # of MNIST and CIFAR-10
 # freedom); with many seeds it would be two.
 STANDARD_ERRORS = 2.78
 NO_RANK = 1e-4  # of the largest singular value: what is below adds nothing to the rank
-Y_LABELS = ("validation error, %", "bits per character of the validation text")
 SPECTRUM_TITLE = "Singular values of the scale maps after training"
 # Okabe and Ito's colours, safe for all eyes.
 COLOURS = "#000000 #E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7".split()
@@ -58,16 +65,15 @@ def report(output: Path) -> None:
         table = results_of(name, output)
         if not table:
             continue
-        is_text = isinstance(experiment, Text)
-        rows = text_table(table, experiment.singular_values) if is_text else image_table(table)
+        rows = table_of(experiment, table)
         lines = [
             f"| {' | '.join(cells)} |" for cells in (rows[0], ["---"] * len(rows[0]), *rows[1:])
         ]
-        lines += ["", f"![{experiment.title}: {Y_LABELS[is_text]}](docs/results/{name}.png)"]
+        lines += ["", f"![{experiment.title}: {experiment.y_label}](docs/results/{name}.png)"]
         outputs.save_json(RESULTS / f"{name}.json", table)
         with outputs.replacing(RESULTS / f"{name}.png") as unfinished:
             draw(experiment, table).savefig(unfinished)
-        if is_text and experiment.singular_values:
+        if isinstance(experiment, Text) and experiment.singular_values:
             with outputs.replacing(RESULTS / f"{name}_singular_values.png") as unfinished:
                 draw_singular_values(table).savefig(unfinished)
             lines += ["", f"![{SPECTRUM_TITLE}](docs/results/{name}_singular_values.png)"]
@@ -92,6 +98,13 @@ def between_marks(text: str, name: str, lines: str) -> str:
     return text
 
 
+def table_of(experiment: Text | Drawings | Images, table: dict[str, list[dict]]) -> list[list[str]]:
+    """Returns the rows of the table of an experiment, headings first."""
+    if isinstance(experiment, Text):
+        return text_table(table, experiment.singular_values)
+    return drawings_table(table) if isinstance(experiment, Drawings) else image_table(table)
+
+
 def text_table(table: dict[str, list[dict]], singular_values: bool) -> list[list[str]]:
     """Returns the rows of a table of language models, headings first."""
     head = ["", "weights", "learning rate", "validation", "test", "test of each seed"]
@@ -103,6 +116,20 @@ def text_table(table: dict[str, list[dict]], singular_values: bool) -> list[list
         cells += [spread(bits["validation"], 3), spread(bits["test"], 3)]
         cells += [", ".join(f"{value:.3f}" for value in bits["test"])]
         cells += ranks_and_ratios(runs) if singular_values else []
+        rows.append(cells + costs(runs))
+    return rows
+
+
+def drawings_table(table: dict[str, list[dict]]) -> list[list[str]]:
+    """Returns the rows of a table of models of drawings, headings first."""
+    rows = [["", "weights", "validation, nats per drawing", "test, nats per drawing"]]
+    rows[0] += ["of each seed", "test, nats per point", "ms per step", "minutes"]
+    for row, runs in table.items():
+        nats = {part: [run["nats_per_drawing"][part] for run in runs] for part in PARTS}
+        cells = [row, f"{runs[0]['parameters']:,}"]
+        cells += [spread(nats["validation"], 2), spread(nats["test"], 2)]
+        cells += [", ".join(f"{value:.2f}" for value in nats["test"])]
+        cells += [spread([run["nats_per_point"]["test"] for run in runs], 3)]
         rows.append(cells + costs(runs))
     return rows
 
@@ -156,7 +183,7 @@ def costs(runs: list[dict]) -> list[str]:
     return [f"{milliseconds:.0f}", f"{minutes:.1f}"]
 
 
-def draw(experiment: Text | Images, table: dict[str, list[dict]]) -> Figure:
+def draw(experiment: Text | Drawings | Images, table: dict[str, list[dict]]) -> Figure:
     """Draws the validation of each row over the steps, a line for each seed."""
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
     axes = figure.subplots()
@@ -172,7 +199,7 @@ def draw(experiment: Text | Images, table: dict[str, list[dict]]) -> Figure:
     margin = (max(late) - min(late)) / 20
     axes.set_ylim(min(late) - margin, max(late) + margin)
     axes.set_xlabel("training steps")
-    axes.set_ylabel(Y_LABELS[isinstance(experiment, Text)])
+    axes.set_ylabel(experiment.y_label)
     axes.set_title(experiment.title)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -250,19 +277,22 @@ def small_results(output: Path, name: str, row: str) -> list[dict]:
     return [run for folder in folders if (run := outputs.read_results(folder))]
 
 
-def best_of(experiment: Text | Images, run: dict) -> float:
+def best_of(experiment: Text | Drawings | Images, run: dict) -> float:
     """Returns the best validation of a training."""
     return min(record[experiment.validation] for record in run["history"])
 
 
-def difference(experiment: Text | Images, one: list[dict], other: list[dict]) -> float:
+def difference(experiment: Text | Drawings | Images, one: list[dict], other: list[dict]) -> float:
     """Returns by how much the means of two rows differ in validation."""
     means = [statistics.mean(best_of(experiment, run) for run in runs) for runs in (one, other)]
     return means[0] - means[1]
 
 
 def standard_error(
-    experiment: Text | Images, one: list[dict], other: list[dict], seeds: int | None = None
+    experiment: Text | Drawings | Images,
+    one: list[dict],
+    other: list[dict],
+    seeds: int | None = None,
 ) -> float:
     """Returns the standard error of `difference`, or of that of `seeds` seeds each."""
     variance = 0.0
@@ -270,7 +300,7 @@ def standard_error(
         values = [best_of(experiment, run) for run in runs]
         if len(values) > 1:
             variance += statistics.variance(values) / (seeds or len(values))
-        elif isinstance(experiment, Text):
+        elif not isinstance(experiment, Images):
             variance = math.inf
         if isinstance(experiment, Images):  # that of counting wrong ones among so many
             share = statistics.mean(values) / 100
@@ -278,7 +308,9 @@ def standard_error(
     return math.sqrt(variance)
 
 
-def small_error(experiment: Text | Images, *rows: tuple[list[dict], list[dict]]) -> float:
+def small_error(
+    experiment: Text | Drawings | Images, *rows: tuple[list[dict], list[dict]]
+) -> float:
     """Returns the standard error of the `difference` of two rows in a reduced version.
 
     The spread over the seeds is that of the kept trainings at its last step.

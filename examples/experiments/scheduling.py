@@ -10,7 +10,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from experiments.definitions import EXPERIMENTS, Text, folder_of, kept_results
+from experiments.definitions import EXPERIMENTS, Drawings, Text, folder_of, kept_results
 
 SCRIPT = Path(__file__).parents[1] / "results.py"
 AVAILABLE = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -20,10 +20,14 @@ def experiments_of(options: argparse.Namespace) -> list[str]:
     """Returns the names of the experiments that are asked for."""
     if options.experiments:
         return options.experiments
-    if Path(options.ptb).is_dir():
-        return list(EXPERIMENTS)
-    print(f"Without Penn Treebank: {options.ptb} is not a folder (see --ptb)")
-    return [name for name in EXPERIMENTS if name != "ptb"]
+    names = list(EXPERIMENTS)
+    if not Path(options.ptb).is_dir():
+        print(f"Without Penn Treebank: {options.ptb} is not a folder (see --ptb)")
+        names = [name for name in names if name != "ptb"]
+    if not Path(options.drawings).is_dir():
+        print(f"Without drawings: {options.drawings} is not a folder (see --drawings)")
+        names = [name for name in names if not isinstance(EXPERIMENTS[name], Drawings)]
+    return names
 
 
 def jobs_of(options: argparse.Namespace) -> list[tuple[str, str, int]]:
@@ -141,6 +145,7 @@ def train_apart(
     cores = shares.get()
     command = [sys.executable, SCRIPT, "train", name, "--row", row, "--seeds", str(number)]
     command += ["--output", options.output, "--ptb", options.ptb]
+    command += ["--drawings", options.drawings]
     command += ["--again"] * options.again + ["--small"] * options.small
     command += ["--workers", "0", "--end-with-stdin", "--cores", *cores]
     began = time.perf_counter()

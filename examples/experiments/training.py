@@ -11,11 +11,12 @@ import keras
 import numpy as np
 
 import char_lm
+import strokes
 from common import outputs
 from common.images import datasets as image_datasets
 from common.texts import evaluation
 from common.texts.training import choose_learning_rate
-from experiments.definitions import EXPERIMENTS, RATES, Text, folder_of, kept_results
+from experiments.definitions import EXPERIMENTS, RATES, Drawings, Text, folder_of, kept_results
 
 
 def train(name: str, row: str, seed: int, options: argparse.Namespace) -> None:
@@ -24,8 +25,8 @@ def train(name: str, row: str, seed: int, options: argparse.Namespace) -> None:
     output = folder_of(options.output, name, row, seed, options.small)
     results = outputs.read_results(output)
     if results is None:
-        kind = train_text if isinstance(experiment, Text) else train_images
-        results = kind(name, row, seed, options)
+        kinds = {Text: train_text, Drawings: train_drawings}
+        results = kinds.get(type(experiment), train_images)(name, row, seed, options)
         outputs.save_json(output / "results.json", results)
     best = min(record[experiment.validation] for record in results["history"])
     print(f"{name}, {row}, seed {seed}: {experiment.validation} {best:.4f}")
@@ -55,6 +56,31 @@ def train_text(name: str, row: str, seed: int, options: argparse.Namespace) -> d
         rate, bits, _ = choose_learning_rate(make_run, RATES, experiment.short)
         choice = {"short_runs": bits}
     run = make_run(rate, experiment.small if options.small else experiment.epochs)
+    results = results_of(run, options.small) | choice
+    if not options.small:
+        results |= singular_values(run.best.path)
+    results["settings"] |= {"data": experiment.data}
+    results["settings"].pop("prompt")
+    return results
+
+
+def train_drawings(name: str, row: str, seed: int, options: argparse.Namespace) -> dict:
+    """Trains a model of drawings."""
+    experiment = EXPERIMENTS[name]
+    command = ["train", *experiment.shared.split(), *experiment.rows[row].split(), "--resume"]
+    command += ["--epochs", str(experiment.small if options.small else experiment.epochs)]
+    command += ["--data", str(Path(options.drawings, experiment.data)), "--seed", str(seed)]
+    output = folder_of(options.output, name, row, seed, options.small) / "run"
+    run = strokes.make_run(strokes.parse([*command, "--output", str(output)]))
+    results = results_of(run, options.small)
+    results["settings"] |= {"data": experiment.data}
+    if not options.small:
+        run.draw()
+    return results
+
+
+def results_of(run, small: bool) -> dict:
+    """Trains as long as numbers are numbers, and returns the results, the history if `small`."""
     diverged = False
     try:
         run.fit()
@@ -63,12 +89,9 @@ def train_text(name: str, row: str, seed: int, options: argparse.Namespace) -> d
             raise
         diverged = True
         print(error)
-    if options.small:
-        results = {"history": run.checkpoint.history, "settings": run.settings}
-    else:
-        results = {**run.score(), **choice, **singular_values(run.best.path)}
-    results["settings"] |= {"data": experiment.data, "diverged": diverged}
-    results["settings"].pop("prompt")
+    history = {"history": run.checkpoint.history, "settings": run.settings}
+    results = history if small else run.score()
+    results["settings"] |= {"diverged": diverged}
     return results
 
 

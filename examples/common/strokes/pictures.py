@@ -80,8 +80,8 @@ def draw_weight_changes(model, drawings: Sequence[np.ndarray]) -> Figure:
 
 
 def _grid(figure, rows, columns, left, right, top):
-    place = {"left": left, "right": right, "bottom": 0, "top": top, "wspace": 0, "hspace": 0}
-    return figure.add_gridspec(rows, columns, **place)
+    edges = {"left": left + 0.005, "right": right - 0.005, "bottom": 0.01, "top": top - 0.01}
+    return figure.add_gridspec(rows, columns, **edges, wspace=0, hspace=0)
 
 
 def _fill(grid, drawings):

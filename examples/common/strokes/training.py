@@ -132,27 +132,27 @@ class Run:
 
     def report(self) -> dict:
         """Evaluates the best model, lets it draw, writes all results and returns them."""
-        model, options = evaluation.load(self.best.path), self.options
         results = {**self.score(), "model_sha256": outputs.sha256_of(self.best.path)}
         outputs.save_json(self.output / "results.json", results)
         outputs.save_learning_curves(
             self.output / "curve.png",
-            {options.cell: [results["history"]]},
+            {self.options.cell: [results["history"]]},
             evaluation.NATS_PER_POINT,
             "nats per point",
         )
-        self.draw(model)
+        self.draw()
         card = training.card_of(results, "nats_per_drawing")
+        model = evaluation.load(self.best.path)
         export.export_saved_model(model, self.output / "saved_model", card=card)
         return results
 
-    def draw(self, model: keras.Model) -> None:
+    def draw(self) -> None:
         """Draws real drawings of the test beside generated ones, and what changes the weights."""
+        model, options = evaluation.load(self.best.path), self.options
         chosen = np.random.default_rng(0).permutation(len(self.data.test))[:SHOWN]
         scale = np.array([self.data.scale, self.data.scale, 1], "float32")
         real = [self.data.test[n] / scale for n in chosen]
         lengths = [len(drawing) for drawing in real]
-        options = self.options
         generated = evaluation.generate(model, lengths, options.temperature, options.seed)
         pictures.save(pictures.draw_beside(real, generated), self.output / "drawings.png")
         if self.generates_weights:
