@@ -11,10 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
-import continual
 import numpy as np
-from common.continual import tasks
 from matplotlib.figure import Figure
+
+import continual
+from common.continual import tasks
 
 SEED = 0
 RUNS = Path("runs/continual/toy")

@@ -1,58 +1,104 @@
-"""Every Python example of the README runs, in order, as a reader would type them."""
+"""What the pages say: their length, their links, and the README's numbers."""
 
 import json
-import os
 import re
-import subprocess
-import sys
+import statistics
 import unittest
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "RESULTS.md",
+    ROOT / "saved_models" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+OF_ONE_PAGE = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
 
 
-class Readme(unittest.TestCase):
-    def test_linked_files_exist(self):
-        links = re.findall(r"\]\(([^)#:\s]+)\)", README.read_text())
-        self.assertIn("docs/demo_curves.png", links)
-        for link in links:
-            self.assertTrue((README.parent / link).exists(), link)
+class Pages(unittest.TestCase):
+    def test_a_page_has_at_most_150_lines(self):
+        for page in OF_ONE_PAGE:
+            self.assertLessEqual(len(page.read_text("utf-8").splitlines()), 150, page.name)
 
-    def test_tables_of_images_are_those_of_the_results(self):
-        for heading in ("MNIST", "CIFAR-10, 16-1"):
-            path = f"docs/results/{heading.split(',')[0].replace('-', '').lower()}.json"
-            results = json.loads((README.parent / path).read_text())
-            self.assertIn(path, README.read_text())
-            table = README.read_text().split(f"| {heading} |")[1].split("\n\n")[0]
-            for network, runs in results.items():
-                row = re.search(rf"^\| {network} \|(.*)\|$", table, re.MULTILINE).group(1)
-                cells = [cell.strip() for cell in row.split("|")]
-                self.assertEqual(cells[0], f"{runs[0]['parameters']:,}")
-                for part in ("validation", "test"):
-                    mean = sum(run["error"][part] for run in runs) / len(runs)
-                    self.assertIn(f"{mean:.2f}", cells)
-                if len(runs) > 1:
-                    self.assertIn(", ".join(f"{run['error']['test']:.2f}" for run in runs), cells)
+    def test_links_lead_somewhere(self):
+        anchors = {page: anchors_of(page.read_text("utf-8")) for page in PAGES}
+        for page in PAGES:
+            links = re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text("utf-8")))
+            self.assertTrue(links, page.name)
+            for link in links:
+                path, _, anchor = link.partition("#")
+                if "://" in path:
+                    continue
+                found = (page.parent / path).resolve() if path else page
+                self.assertTrue(found.exists(), f"{page.name}: {link}")
+                if anchor:
+                    self.assertIn(anchor, anchors[found], f"{page.name}: {link}")
 
-    def test_python_blocks_run(self):
-        """In a process of its own: TensorFlow warns of retracing by all that a process has done."""
-        blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-        self.assertGreater(len(blocks), 4)
-        blocks.append("print(loss_of_sums < 1, tuple(generated['d_x'].shape))")
-        blocks[0] += "loss_of_sums = loss[-1]\n"
-        with TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [sys.executable, "-c", "\n".join(blocks)],
-                cwd=folder,
-                # XLA optimizes what it compiles, which is quicker for trainings as long as these.
-                env={**os.environ, "PYTHONPATH": str(README.parent), "XLA_FLAGS": ""},
-                capture_output=True,
-                text=True,
-            )
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertNotIn("retracing", done.stderr)
-        lines = done.stdout.splitlines()
-        self.assertEqual(lines.count("the quick brown fox jump"), 2)  # also by the SavedModel
-        self.assertIn("the lazy dog", lines)
-        self.assertEqual(lines[-1], "True (256, 30, 4, 64)")
+    def test_guides_are_linked(self):
+        readme = OF_ONE_PAGE[0].read_text("utf-8")
+        for guide in OF_ONE_PAGE[1:]:
+            self.assertIn(f"](docs/guides/{guide.name})", readme)
+
+    def test_numbers_of_the_readme_are_those_of_the_results(self):
+        readme = " ".join(OF_ONE_PAGE[0].read_text("utf-8").split())
+        ln_lstm, hyper_lstm = "layer-norm LSTM", "layer-norm HyperLSTM"
+        shakespeare, library, ptb = (
+            {name: mean(runs, "bits_per_character", "test") for name, runs in of(name).items()}
+            for name in ("tiny_shakespeare", "python_stdlib", "ptb")
+        )
+        cifar10 = {name: mean(runs, "error", "test") for name, runs in of("cifar10").items()}
+        weights = {name: runs[0]["parameters"] for name, runs in of("cifar10").items()}
+        toy = {
+            method: [statistics.mean(errors) for errors in zip(*last_scores(runs), strict=True)]
+            for method, runs in of("continual_toy").items()
+        }
+        chunked = of("chunked_cnn")["seeds"].values()
+        speed = json.loads((ROOT / "benchmarks" / "results" / "recurrent.json").read_text())
+        small, large = (
+            speed["sizes"][size]["tables"]["to keras.layers.LSTM, jit off"] for size in "SL"
+        )
+        kept = [f"{error:.4f}" for error in toy["hyper-chunks"]]
+        for text in (
+            f"{shakespeare[hyper_lstm]:.2f} against {shakespeare[ln_lstm]:.2f}",
+            f"{library[hyper_lstm]:.2f} against {library[ln_lstm]:.2f}",
+            f"{ptb[hyper_lstm]:.3f} against {ptb[ln_lstm]:.3f}",
+            f"{cifar10['hyper']:.2f} % errors with {weights['hyper']:,} weights, "
+            f"{cifar10['plain']:.2f} % with {weights['plain']:,}",
+            f"{kept[0]}; {toy['fine-tune'][0]:.1f} without",
+            f"{kept[0]}, {kept[1]} and {kept[2]}",
+            f"{statistics.mean(run['test_accuracy'] for run in chunked):.1f} %",
+            *(
+                f"| {small[row]['ratio']:.2f} | {large[row]['ratio']:.2f} |"
+                for row in (
+                    "HyperLSTM, jit off",
+                    "LayerNormLSTM, jit off",
+                    "RNN(HyperLSTMCell), jit off",
+                    "labml HyperLSTM, PyTorch",
+                )
+            ),
+        ):
+            self.assertTrue(text in readme, text)
+
+
+def of(name):
+    """Returns the results of an experiment."""
+    return json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text("utf-8"))
+
+
+def mean(runs, *keys):
+    return statistics.mean(run[keys[0]][keys[1]] for run in runs)
+
+
+def last_scores(runs):
+    return [run["scores"][-1] for run in runs.values()]
+
+
+def without_code(text):
+    return re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors_of(text):
+    """Returns the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"(?ms)^```.*?^```", "", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -38,8 +38,8 @@ def hyper_resnet(
     ([Zagoruyko & Komodakis, 2016](https://arxiv.org/abs/1605.07146)). With `hyper=True` this
     network is the target of a `HyperNetwork`: one `KernelGenerator` generates the kernels of all
     blocks in one product; the stem, shortcuts and logits have ordinary weights. Batch norm has
-    momentum 0.9, because at Keras' 0.99 its moving averages lag behind generated kernels (see the
-    README).
+    momentum 0.9, because at Keras' 0.99 its moving averages lag behind generated kernels (measured
+    in docs/guides/generated_convolutions.md).
 
     Trainable weights:
 

@@ -38,7 +38,7 @@ FULL = {"weight_generation": "full", "layer_norm": False, **SMALL}
 
 @keras.saving.register_keras_serializable(package="test")
 class MinimalGatedCell(GatedCell):
-    """The cell of the README's section "Write your own cell"."""
+    """The cell of docs/guides/custom_cells.md."""
 
     state_names = ("h",)
 

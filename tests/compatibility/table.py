@@ -1,4 +1,4 @@
-"""The README's table of what works with which layer, read off the tests' own parameters.
+"""The table of docs/compatibility.md, read off the tests' own parameters.
 
 PYTHONPATH=tests:tests/compatibility python tests/compatibility/table.py
 """
