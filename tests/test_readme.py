@@ -1,10 +1,13 @@
-"""What the pages say: their length, their links, and the README's numbers."""
+"""What the pages say: their length, their links, and numbers that are those of the results."""
 
 import json
+import math
 import re
 import statistics
 import unittest
 from pathlib import Path
+
+from experiments import report
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -79,6 +82,36 @@ class Pages(unittest.TestCase):
             ),
         ):
             self.assertTrue(text in readme, text)
+
+    def test_tables_of_the_results_are_those_of_docs_results(self):
+        page = report.PAGE.read_text("utf-8")
+        for name, experiment in report.EXPERIMENTS.items():
+            table = report.results_of(name)
+            if isinstance(experiment, report.Text):
+                rows = report.text_table(table, experiment.singular_values)
+            else:
+                rows = report.image_table(table)
+            for row in rows:
+                self.assertIn(f"| {' | '.join(row)} |", page)
+
+    def test_intervals_of_the_results(self):
+        """Each at 95 %: of three seeds each, then of the differences seed by seed."""
+        page = " ".join(report.PAGE.read_text("utf-8").split())
+        for name in ("ptb", "tiny_shakespeare", "python_stdlib"):
+            rows = of(name)
+            lstm, hyper = (
+                [run["bits_per_character"]["test"] for run in rows[row]]
+                for row in ("layer-norm LSTM", "layer-norm HyperLSTM")
+            )
+            pairs = [a - b for a, b in zip(lstm, hyper, strict=True)]
+            difference = abs(statistics.mean(pairs))
+            of_rows = 2.776 * math.sqrt(
+                (statistics.variance(lstm) + statistics.variance(hyper)) / 3
+            )
+            of_pairs = 4.303 * statistics.stdev(pairs) / math.sqrt(3)
+            for width in (of_rows, of_pairs):
+                ends = f"{difference - width:.3f} to {difference + width:.3f}"
+                self.assertTrue(ends in page, ends)
 
 
 def of(name):
