@@ -27,7 +27,7 @@ def main() -> None:
     lessons, settings = tasks.toy(), continual.SETTINGS["toy"]
     learners = {
         "One network, task after task": continual.make_plain(settings),
-        "Weights written by a protected hypernetwork": continual.make_hyper(
+        "Weights written by a hypernetwork": continual.make_hyper(
             settings, "chunks", 0.0, len(lessons)
         ),
     }
