@@ -43,7 +43,7 @@ PRINTED = {
     "text": ["the quick brown fox jump", "the lazy dog"],
     "serving": ["{'class_name': (1,), 'probabilities': (1, 3)}", "25", "(1, 9)"],
     "performance": ["bfloat16 float32"],
-    "devices": ["112"],
+    "devices": ["1448"],
     "custom_cells": ["(2, 10, 32)", "(2, 32) (2, 10, 2, 32)"],
     "how_it_works": ["True"],
     "moving_here": ["True", "True", "(2, 32)", "(2, 32)", "(2, 10, 32)", "(2, 8, 8, 8, 3)"],
