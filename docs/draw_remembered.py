@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 import continual
 from common.continual import tasks
+from common.continual.settings import SETTINGS
 
 SEED = 0
 RUNS = Path("runs/continual/toy")
@@ -24,16 +25,14 @@ COLOURS = ("#0072B2", "#009E73", "#D55E00")  # of Okabe and Ito, safe for all ey
 
 
 def main() -> None:
-    lessons, settings = tasks.toy(), continual.SETTINGS["toy"]
+    lessons, settings = tasks.toy(), SETTINGS["toy"]
     learners = {
         "One network, task after task": continual.make_plain(settings),
-        "Weights written by a hypernetwork": continual.make_hyper(
-            settings, "chunks", 0.0, len(lessons)
-        ),
+        "Weights written by a hypernetwork": continual.make_hyper(settings, "hyper", len(lessons)),
     }
     figure = Figure((9, 3.3), dpi=150, layout="constrained")
     fields = figure.subplots(1, 2, sharey=True)
-    names = (f"fine-tune-{SEED}", f"hyper-chunks-{SEED}")
+    names = (f"fine-tune-{SEED}", f"hyper-{SEED}")
     for axes, name, (title, learner) in zip(fields, names, learners.items(), strict=True):
         learner.model.load_weights(RUNS / name / DONE)
         axes.axhline(0, color="0.85", linewidth=0.8, zorder=0)

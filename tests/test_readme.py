@@ -61,7 +61,7 @@ class Pages(unittest.TestCase):
         small, large = (
             speed["sizes"][size]["tables"]["to keras.layers.LSTM, jit off"] for size in "SL"
         )
-        kept = [f"{error:.4f}" for error in toy["hyper-chunks"]]
+        kept = [f"{error:.4f}" for error in toy["hyper"]]
         for text in (
             f"{shakespeare[hyper_lstm]:.2f} against {shakespeare[ln_lstm]:.2f}",
             f"{library[hyper_lstm]:.2f} against {library[ln_lstm]:.2f}",
