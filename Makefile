@@ -10,6 +10,8 @@ OLDEST := .venv-oldest
 
 PTB ?= ptb
 
+DRAWINGS ?= drawings
+
 .PHONY: demo docs results-small test test-backends test-oldest test-slow lint clean
 
 demo: $(VENV)/installed
@@ -21,9 +23,10 @@ docs: $(VENV)/installed
 		$(BIN)/pdoc --docformat google --template-directory docs/pdoc \
 		--output-directory build/docs keras_hypernets
 
-# PTB is the folder of Penn Treebank's three files, which cannot be downloaded freely.
+# PTB is the folder of Penn Treebank's three files, which cannot be downloaded freely; DRAWINGS is that
+# of kanji.rdp100.npz and omniglot.npz.
 results-small: $(VENV)/installed
-	$(BIN)/python examples/results.py train --small --ptb $(PTB)
+	$(BIN)/python examples/results.py train --small --ptb $(PTB) --drawings $(DRAWINGS)
 	$(BIN)/python examples/results.py check
 	$(BIN)/python examples/continual.py toy --check --output runs/results-small/toy
 	$(BIN)/python examples/continual.py split-mnist --steps 300 --methods hyper fine-tune --check \

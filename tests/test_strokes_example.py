@@ -90,9 +90,13 @@ class TestTrain:
         run.monitors.append(Stop())
         with pytest.raises(KeyboardInterrupt):
             run.fit()
-        run = tiny_run(data, tmp_path, "--epochs", "4", "--resume")
+        board = tmp_path / "board"
+        resume = ["--epochs", "4", "--resume", "--tensorboard", str(board)]
+        run = tiny_run(data, tmp_path, *resume)
         assert run.checkpoint.epoch == 2
         run.fit()
+        (events,) = board.iterdir()
+        assert b"spread/recurrent_0/d_h" in events.read_bytes()
         whole = trained[0]
         files = [np.load(path / "checkpoint.npz") for path in (tmp_path, whole)]
         for name in files[0].files:

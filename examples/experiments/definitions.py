@@ -144,7 +144,7 @@ OF_NORM = (
 )
 # The paper's, but for a learning rate of 0.0001 there.
 DRAWINGS = (
-    "--batch-size 32 --dropout 0.05 --recurrent-dropout 0.05 --clip-norm 5 --learning-rate 0.002 "
+    "--batch-size 32 --dropout 0.05 --recurrent-dropout 0.05 --clip-norm 5 --learning-rate 0.004 "
     "--patience 2 --train-drawings 1000"
 )
 DRAWING_CELLS = {

@@ -35,7 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add_model_options(train, 220, "models.stroke_model")
     train.option("--mixtures", positive_integer, 20, "Gaussians for the next point")
     train.option("--batch-size", positive_integer, 32, "drawings in a batch")
-    add_training_options(train, "drawings", learning_rate=0.001, clip_norm=5.0)
+    add_training_options(train, "drawings", learning_rate=0.002, clip_norm=5.0)
     train.option("--output", str, "runs/strokes", "folder for everything the run writes")
     train.add_argument(
         "--resume",

@@ -22,6 +22,7 @@ VALIDATION = f"val_{evaluation.NATS_PER_POINT}"
 NOT_SETTINGS = ("command", "output", "resume", "tensorboard", "traceback", "cell_options")
 MAY_CHANGE = ("data", "epochs", "steps", "temperature", "train_drawings")  # to resume a run
 SHOWN = 24  # real drawings, beside as many generated ones
+WATCHED = 8  # validation drawings that TensorBoard shows
 COLOURED = 5  # drawings coloured by the changes of the weights
 
 
@@ -77,7 +78,9 @@ class Run:
         )
         self.monitors = []
         if options.tensorboard is not None:
-            self.monitors = [callbacks.GeneratedWeightsMonitor(options.tensorboard)]
+            (watched, *_), *_ = evaluation.dataset_to_evaluate(data, data.validation[:WATCHED])
+            monitor = callbacks.GeneratedWeightsMonitor(options.tensorboard, watched.numpy())
+            self.monitors = [monitor]
 
     @property
     def generates_weights(self) -> bool:
