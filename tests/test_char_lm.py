@@ -75,21 +75,20 @@ class TestTrain:
         assert len(results["sample"]) == 40 + 20
 
     def test_steps_end_within_an_epoch_and_may_grow(self, text, tmp_path):
+        """And TensorBoard gets the generated weights of every run."""
+        output, board = tmp_path / "run", tmp_path / "board"
+
         def steps(*options):
             options += ("--cell", "hyper_simple_rnn")  # takes the least time to compile
-            return [record["step"] for record in tiny_run(text, tmp_path, *options).fit()]
+            options += ("--tensorboard", str(board))
+            return [record["step"] for record in tiny_run(text, output, *options).fit()]
 
         assert steps("--steps", "10") == [8, 10]
         assert steps("--steps", "20", "--resume") == [8, 10, 18, 20]
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        first, second = (file.read_bytes() for file in sorted(board.iterdir()))
+        before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
         assert steps("--steps", "20", "--resume") == [8, 10, 18, 20]
-        assert before == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-
-    def test_generated_weights_in_tensorboard(self, text, tmp_path):
-        options = ["--cell", "hyper_simple_rnn", "--tensorboard", str(tmp_path / "board")]
-        tiny_run(text, tmp_path / "run", "--epochs", "1", *options).fit()
-        tiny_run(text, tmp_path / "run", "--epochs", "2", *options, "--resume").fit()
-        first, second = (file.read_bytes() for file in sorted((tmp_path / "board").iterdir()))
+        assert before == {path: path.stat().st_mtime_ns for path in output.iterdir()}
         for name in (b"spread/recurrent_0/d_h", b"weight_changes/recurrent_0"):
             assert name in first and name in second
 
@@ -237,7 +236,7 @@ def test_step_n_learns_from_batch_n(text, tmp_path):
     other.model.compile(
         keras.optimizers.Adam(0.05, global_clipnorm=1.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,
+        run_eagerly=True,
     )
     for step in range(3):
         other.model.train_on_batch(*other.batches.batch(step))
