@@ -23,15 +23,17 @@ VOCABULARY = "abc é\n"
 WITHOUT_KERAS = "import sys; sys.modules['keras_hypernets'] = sys.modules['keras'] = None\n"
 LOADED = """
 import json, tensorflow as tf
-signatures = tf.saved_model.load(sys.argv[1]).signatures
 results = []
-for name, inputs in json.load(sys.stdin):
-    specs = signatures[name].structured_input_signature[1]
-    outputs = signatures[name](**{k: tf.constant(v, specs[k].dtype) for k, v in inputs.items()})
-    results.append({
-        k: [t.decode() for t in v.numpy()] if v.dtype == tf.string else v.numpy().tolist()
-        for k, v in outputs.items()
-    })
+for path, requests in json.load(sys.stdin):
+    signatures = tf.saved_model.load(path).signatures
+    results.append([])
+    for name, inputs in requests:
+        specs = signatures[name].structured_input_signature[1]
+        outputs = signatures[name](**{k: tf.constant(v, specs[k].dtype) for k, v in inputs.items()})
+        results[-1].append({
+            k: [t.decode() for t in v.numpy()] if v.dtype == tf.string else v.numpy().tolist()
+            for k, v in outputs.items()
+        })
 print(json.dumps(results))
 """
 # What the command saved_model_cli runs; TensorFlow is imported once for all commands.
@@ -39,6 +41,7 @@ COMMAND_LINE = """
 import os
 from tensorflow.python.tools import saved_model_cli
 for command in sys.argv[1:]:
+    print(command, flush=True)
     process = os.fork()
     if not process:
         sys.argv = ["saved_model_cli", *command.split("|")]
@@ -93,9 +96,11 @@ def exported(tmp_path_factory):
     }
     for name, (model, options, _) in made.items():
         export.export_saved_model(model, folder / name, warm_up=True, **options)
+    sent = json.dumps([(str(folder / name), requests) for name, (*_, requests) in made.items()])
+    answers = json.loads(run([sys.executable, "-c", WITHOUT_KERAS + LOADED], input=sent))
     return {
-        name: (str(folder / name), model, requests, of_tensorflow(str(folder / name), requests))
-        for name, (model, _, requests) in made.items()
+        name: (str(folder / name), model, requests, answer)
+        for (name, (model, _, requests)), answer in zip(made.items(), answers, strict=True)
     }
 
 
@@ -103,11 +108,6 @@ def run(arguments, **options):
     result = subprocess.run(arguments, capture_output=True, text=True, check=False, **options)
     assert result.returncode == 0, result.stderr
     return result.stdout
-
-
-def of_tensorflow(path, requests):
-    code = WITHOUT_KERAS + LOADED
-    return json.loads(run([sys.executable, "-c", code, path], input=json.dumps(requests)))
 
 
 def same(expected, received):
@@ -196,8 +196,9 @@ def test_requests_of_strokes(exported):
 
 
 def test_saved_model_cli(exported, tmp_path):
-    for kind, (path, _, requests, expected) in exported.items():
-        commands = [f"show|--dir|{path}|--all"]
+    commands = []
+    for kind, (path, _, requests, _) in exported.items():
+        commands.append(f"show|--dir|{path}|--all")
         graph = saved_model_pb2.SavedModel.FromString((Path(path) / "saved_model.pb").read_bytes())
         for name, inputs in requests:
             values = tmp_path / f"{kind}-{name}.npz"
@@ -214,7 +215,9 @@ def test_saved_model_cli(exported, tmp_path):
                 f"run|--dir|{path}|--tag_set|serve|--signature_def|{name}|--inputs|{given}"
                 f"|--outdir|{outdir}"
             )
-        shown = run([sys.executable, "-c", WITHOUT_KERAS + COMMAND_LINE, *commands])
+    printed = run([sys.executable, "-c", WITHOUT_KERAS + COMMAND_LINE, *commands])
+    for kind, (path, _, requests, expected) in exported.items():
+        shown = printed.partition(f"show|--dir|{path}|--all")[2].partition("run|--dir|")[0]
         for name, inputs in requests:
             assert f"signature_def['{name}']" in shown
             for k in inputs:
