@@ -18,6 +18,7 @@ from keras_hypernets import (
     LayerNormLSTMCell,
     dynamic,
 )
+from keras_hypernets.dynamic.recurrence.tensorflow_rows import PATIENCE, rows_with_code
 
 SMALL = {"hyper_units": 3, "embedding_dim": 2}
 CELLS = {
@@ -124,16 +125,26 @@ class SameAsKeras(tf.test.TestCase):
             for a, b in zip(*found, strict=True):
                 self.assertAllClose(a, b, 1e-10, 1e-10, msg=f"{every}, {way}")
 
-    def test_other_lengths_need_no_other_compilation(self):
-        """XLA compiles a block of steps, of one size for sequences of all lengths."""
+    def test_other_batches_and_lengths_after_the_first(self):
+        """A smaller batch is filled up, and blocks have the same number of steps at all lengths."""
+        layers = pair(CELLS["hyper LSTM"], return_sequences=True, return_state=True)
+        x = np.random.default_rng(2).standard_normal((4, 7, 4))
+        for batch, length in ((4, 5), (3, 5), (1, 7), (4, 1), (0, 3)):
+            part = tf.constant(x[:batch, :length])
+            mask = tf.constant(np.arange(batch * length).reshape(batch, length) % 3 != 1)
+            states = layers[0].get_initial_state(batch)
+            found = [values_and_gradients(layer, part, states, mask, False) for layer in layers]
+            for a, b in zip(*found, strict=True):
+                self.assertAllClose(a, b, 1e-10, 1e-10, msg=f"{batch}, {length}")
 
-        @tf.function(input_signature=[tf.TensorSpec((None, 2, 3))])
-        def size(x):
-            return engine._block_size(x)
-
-        self.assertEqual([int(size(tf.ones((n, 2, 3)))) for n in (1, 2, 30, 31)], [2] * 4)
-        # A length that is known is parted into equal blocks.
-        self.assertEqual([int(engine._block_size(tf.ones((n, 1, 3)))) for n in (5, 9)], [3, 3])
+    def test_rows_that_have_code(self):
+        """The last number serves fewer rows, until too many of them are unused too often."""
+        cell = LayerNormLSTMCell(2)
+        rows = tf.function(lambda least: rows_with_code(least, cell))
+        found = [int(rows(tf.constant(least))) for least in (8, 5, 8, 1, 0, 9, 8, 12)]
+        self.assertEqual(found, [8, 8, 8, 8, 0, 9, 9, 12])
+        found = [int(rows(tf.constant(6))) for _ in range(PATIENCE + 1)]
+        self.assertEqual(found, [12] * (PATIENCE - 1) + [6, 6])
 
     def test_one_step_and_one_row(self):
         for shape in ((3, 1, 4), (1, 5, 4)):

@@ -36,9 +36,12 @@ from keras_hypernets.dynamic.recurrence.tensorflow_block import (
     specs_of_block,
     specs_of_products,
 )
+from keras_hypernets.dynamic.recurrence.tensorflow_rows import rows_with_code
+from keras_hypernets.dynamic.traced_once import traced_once
 
 nest = tf.nest
 ROWS = 1024  # of a block, steps times batch: enough for a good product
+STEPS = 64  # of a block at most, which is enough with few rows
 
 
 def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every=None):
@@ -58,46 +61,56 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
         the dictionary of last states. Gradients reach x, the initial states and all weights of the
         cell; they cannot be differentiated again.
     """
+    batch = tf.shape(x)[1]
     carries_output = mask is not None or not sequences
     if carries_output:
-        state = {**state, OUTPUT: tf.zeros((tf.shape(x)[1], cell.output_size), x.dtype)}
+        state = {**state, OUTPUT: tf.zeros((batch, cell.output_size), x.dtype)}
     kernels, weights = values_of(cell)
-    steps = compiled_steps(cell, sequences)
+    passes = traced_once(_passes, cell, sequences, checkpoint_every, _inside_xla())
     seeds = [None, None]
     if seed is not None:  # calls' and steps' seeds both differ by 1: hashing separates them
         seeds = tf.unstack(
             tf.random.stateless_uniform([2, 2], seed, minval=None, maxval=None, dtype=tf.int32)
         )
-    parts = []
-    for n, rows in enumerate(_parts_of_batch(x)):
-        values = x[:, rows], {name: value[rows] for name, value in state.items()}
-        keep = None if mask is None else mask[:, rows]
-        output = spec_of_output(values[0], cell, sequences)
-        parts.append(
-            _run(steps, output, *values, kernels, weights, keep, seeds[n], checkpoint_every)
-        )
-    last = {name: tf.concat([end[name] for end, _ in parts], 0) for name in state}
+    # Parts of the batch run in parallel.
+    count = 1 if x.shape[1] == 1 or tf.config.list_logical_devices("GPU") else 2
+    rows = _parts(batch, count)
+    rows = rows if _inside_xla() else rows_with_code(rows, cell)
+
+    def parts(values, axis):
+        # Repeated rows, which get no gradient, and cannot overflow if the others do not.
+        more = tf.gather(values, tf.range(batch, count * rows) % batch, axis=axis)
+        return tf.split(tf.concat([values, tf.stop_gradient(more)], axis), count, axis)
+
+    xs = parts(_of_any_length(x), 1)
+    states = {name: parts(value, 0) for name, value in state.items()}
+    masks = [None] * count if mask is None else parts(_of_any_length(mask), 1)
+    found = []
+    for n in range(count):
+        part = xs[n], {name: values[n] for name, values in states.items()}, kernels, weights
+        found.append(_differentiable(passes, part, (masks[n], seeds[n]), sequences))
+    last = {name: tf.concat([end[name] for end, _ in found], 0)[:batch] for name in state}
+    for name in state:
+        last[name].set_shape(state[name].shape)
     if not sequences:
         return last.pop(OUTPUT), last
     last.pop(OUTPUT, None)
-    outputs = tf.concat([outputs for _, outputs in parts], 1)
+    outputs = tf.concat([outputs for _, outputs in found], 1)[:, :batch]
     outputs.set_shape((*x.shape[:2], cell.output_size))
     return outputs, last
 
 
-def _parts_of_batch(x):
-    """Returns the slices of the batch that run in parallel."""
-    if x.shape[1] == 1 or tf.config.list_logical_devices("GPU"):
-        return [slice(None)]
-    half = (x.shape[1] or tf.shape(x)[1]) // 2
-    return [slice(None, half), slice(half, None)]
+def _inside_xla():
+    """Returns whether XLA compiles all of this, once for each shape."""
+    return tf.__internal__.get_enclosing_xla_context() is not None
 
 
-def _block_size(x):
-    """Returns the steps in a block, the same for all lengths so that XLA compiles once."""
-    size = _parts(ROWS, tf.maximum(tf.shape(x)[1], 1))
-    # If the length is fixed, a size that divides it well.
-    return size if x.shape[0] is None else _parts(x.shape[0], _parts(x.shape[0], size))
+def _block_size(x, inside_xla):
+    """Returns the steps in a block, the same for all lengths."""
+    time, rows = tf.unstack(tf.shape(x)[:2])
+    size = tf.minimum(STEPS, _parts(ROWS, tf.maximum(rows, 1)))
+    # Code for one length only: blocks that divide it well.
+    return _parts(time, _parts(time, size)) if inside_xla else size
 
 
 def _parts(count, size):
@@ -105,82 +118,155 @@ def _parts(count, size):
     return -(-count // size)
 
 
-def _run(steps, output, x, state, kernels, weights, mask, seed, checkpoint_every):
-    """Runs rows of the batch; returns the last state and the outputs, with their gradient."""
-    forward, backward = steps
-    time, size = tf.shape(x)[0], checkpoint_every or _block_size(x)
-    blocks = _parts(time, size)
+def _of_any_length(values):
+    """Hides the length, so that the functions below are traced once."""
+    return tf.raw_ops.PlaceholderWithDefault(input=values, shape=(None, *values.shape[1:]))
 
-    def in_blocks(values):
-        padded = tf.pad(values, [[0, blocks * size - time], [0, 0], [0, 0]])
-        return tf.reshape(padded, tf.concat([[blocks, size], tf.shape(values)[1:]], 0))
 
-    def joined(array):
-        values = array.stack()
-        return tf.reshape(values, tf.concat([[blocks * size], tf.shape(values)[2:]], 0))[:time]
-
-    keep = None if mask is None else in_blocks(mask)
-
-    def at(n):
-        """Returns the first step of block n, the number of steps, their mask, and the seed."""
-        count = tf.minimum(size, time - n * size)
-        return n * size, count, None if keep is None else keep[n], seed
-
-    arguments = x, state, kernels, weights
-    results = state, output
+def _differentiable(passes, part, constants, sequences):
+    """Runs a part of the batch; returns the last state and the outputs, with their gradient."""
+    forward, backward = passes
+    results = []
 
     @tf.custom_gradient
     def run(*tensors):
-        x, state, kernels, weights = nest.pack_sequence_as(arguments, tensors)
-        x = in_blocks(x)
-
-        def run_block(n, state):
-            of_x = tf.tensordot(x[n], kernels["x"], 1)
-            last, outputs, kept = forward(of_x, state, without("x", kernels), weights, *at(n))
-            return last, outputs, ({"x": of_x, **kept[0]}, kept[1])
-
-        def forward_block(n, state):
-            last, outputs, kept = run_block(n, state)
-            return last, (outputs, state if checkpoint_every else kept)
-
-        states = nest.map_structure(spec_of, state)
-        kept = specs_of_products(x, kernels), without(OUTPUT, states)
-        specs = specs_of_block(results[1]), states if checkpoint_every else specs_of_block(kept)
-        last, (outputs, kept) = loop(blocks, blocks, forward_block, state, specs)
-        outputs = nest.map_structure(joined, outputs)
+        part_of = nest.pack_sequence_as(part, tensors)
+        last, outputs, kept = forward(part_of, constants)
+        results.append((last, outputs))
 
         def gradient(*upstream):
-            dlast, doutputs = nest.pack_sequence_as(results, upstream)
-            doutputs = nest.map_structure(in_blocks, doutputs)
-
-            def backward_block(n, carry):
-                dstate, dkernels, dweights = carry
-                saved = nest.map_structure(lambda array: array.read(n), kept)
-                products, before = run_block(n, saved)[-1] if checkpoint_every else saved
-                doutput = nest.map_structure(lambda values: values[n], doutputs)
-                recurrent = without("x", kernels)
-                dproducts, dstate, dweights = backward(
-                    products, before, doutput, dstate, recurrent, weights, dweights, *at(n)
-                )
-                sources = {**before, "x": x[n]}
-                dkernels = {
-                    s: add(dkernel, tf.tensordot(sources[s], dproducts[s], [[0, 1], [0, 1]]))
-                    for s, dkernel in dkernels.items()
-                }
-                dx = tf.tensordot(dproducts["x"], kernels["x"], [2, 1])
-                return (dstate, dkernels, dweights), dx
-
-            zeros = nest.map_structure(zeros_for_sum, (kernels, weights))
-            (dstate, dkernels, dweights), dx = loop(
-                blocks, blocks, backward_block, (dlast, *zeros), spec_of(x[0]), reverse=True
-            )
-            found = joined(dx), dstate, dkernels, dweights
-            found = nest.map_structure(lambda d, v: tf.cast(d, v.dtype), found, arguments)
+            dlast, doutputs = nest.pack_sequence_as((last, outputs), upstream)
+            doutputs = nest.map_structure(_of_any_length, doutputs)
+            found = backward(part_of, constants, kept, dlast, doutputs)
             return _differentiable_once(*nest.flatten(found))
 
         return nest.flatten((last, outputs)), gradient
 
-    return nest.pack_sequence_as(results, run(*nest.flatten(arguments)))
+    found = run(*nest.flatten(part))
+    return nest.pack_sequence_as(results[0], found)
+
+
+def _passes(reference, sequences, checkpoint_every, inside_xla):
+    """Returns the forward and the backward pass of a part of the batch.
+
+    Args:
+        reference: weak reference to the cell.
+        sequences, checkpoint_every: as in `recur`.
+        inside_xla: whether XLA compiles all of this, once for each shape.
+    """
+    forward_steps, backward_steps = compiled_steps(reference, sequences)
+
+    class Blocks:
+        """The blocks of one pass.
+
+        Args:
+            x, mask, seed: as in `recur`.
+        """
+
+        def __init__(self, x, mask, seed):
+            self.time = tf.shape(x)[0]
+            self.size = checkpoint_every or _block_size(x, inside_xla)
+            self.count = _parts(self.time, self.size)
+            self.mask = None if mask is None else self.of(mask)
+            self.seed = seed
+
+        def of(self, values):
+            padded = tf.pad(values, [[0, self.count * self.size - self.time], [0, 0], [0, 0]])
+            shape = tf.concat([[self.count, self.size], tf.shape(values)[1:]], 0)
+            return tf.reshape(padded, shape)
+
+        def joined(self, array):
+            values = array.stack()
+            shape = tf.concat([[self.count * self.size], tf.shape(values)[2:]], 0)
+            return tf.reshape(values, shape)[: self.time]
+
+        def at(self, n):
+            """Returns the first step of block n, the number of steps, their mask, and the seed."""
+            first = n * self.size
+            count = tf.minimum(self.size, self.time - first)
+            return first, count, None if self.mask is None else self.mask[n], self.seed
+
+        # The last block may have fewer steps than its arrays. These are cut off in the products
+        # outside of XLA's code.
+        def cut(self, values, n):
+            return values if inside_xla else values[: self.time - n * self.size]
+
+        def filled(self, values):
+            if inside_xla:
+                return values
+            return tf.pad(values, [[0, self.size - tf.shape(values)[0]], [0, 0], [0, 0]])
+
+        def run(self, n, x, state, kernels, weights):
+            of_x = self.filled(tf.tensordot(self.cut(x[n], n), kernels["x"], 1))
+            last, outputs, kept = forward_steps(
+                of_x, state, without("x", kernels), weights, *self.at(n)
+            )
+            return last, outputs, ({"x": of_x, **kept[0]}, kept[1])
+
+    def specs_of_kept(x, state, kernels):
+        states = nest.map_structure(spec_of, state)
+        if checkpoint_every:
+            return states
+        return specs_of_block((specs_of_products(x, kernels), without(OUTPUT, states)))
+
+    @tf.function(autograph=False)
+    def forward(part, constants):
+        x, state, kernels, weights = part
+        blocks = Blocks(x, *constants)
+        x = blocks.of(x)
+
+        def step(n, state):
+            last, outputs, kept = blocks.run(n, x, state, kernels, weights)
+            return last, (outputs, state if checkpoint_every else kept)
+
+        outputs = specs_of_block(spec_of_output(x, reference(), sequences))
+        specs = outputs, specs_of_kept(x, state, kernels)
+        last, (outputs, kept) = loop(blocks.count, blocks.count, step, state, specs)
+        outputs = nest.map_structure(blocks.joined, outputs)
+        return last, outputs, nest.map_structure(lambda array: array.flow, kept)
+
+    @tf.function(autograph=False)
+    def backward(part, constants, kept, dlast, doutputs):
+        x, state, kernels, weights = part
+        specs = specs_of_kept(x, state, kernels)
+        blocks = Blocks(x, *constants)
+        x, doutputs = blocks.of(x), nest.map_structure(blocks.of, doutputs)
+
+        def step(n, carry):
+            dstate, dkernels, dweights = carry
+            saved = nest.map_structure(
+                lambda spec, flow: tf.ensure_shape(
+                    tf.TensorArray(spec.dtype, flow=flow).read(n), spec.shape
+                ),
+                specs,
+                kept,
+            )
+            if checkpoint_every:
+                saved = blocks.run(n, x, saved, kernels, weights)[-1]
+            products, before = saved
+            doutput = nest.map_structure(lambda values: values[n], doutputs)
+            recurrent = without("x", kernels)
+            dproducts, dstate, dweights = backward_steps(
+                products, before, doutput, dstate, recurrent, weights, dweights, *blocks.at(n)
+            )
+            sources, dproducts = nest.map_structure(
+                lambda values: blocks.cut(values, n), ({**before, "x": x[n]}, dproducts)
+            )
+            dkernels = {
+                s: add(dkernel, tf.tensordot(sources[s], dproducts[s], [[0, 1], [0, 1]]))
+                for s, dkernel in dkernels.items()
+            }
+            dx = tf.tensordot(dproducts["x"], kernels["x"], [2, 1])
+            return (dstate, dkernels, dweights), blocks.filled(dx)
+
+        zeros = nest.map_structure(zeros_for_sum, (kernels, weights))
+        (dstate, dkernels, dweights), dx = loop(
+            blocks.count, blocks.count, step, (dlast, *zeros), spec_of(x[0]), reverse=True
+        )
+        found = blocks.joined(dx), dstate, dkernels, dweights
+        return nest.map_structure(lambda d, v: tf.cast(d, v.dtype), found, part)
+
+    return forward, backward
 
 
 @tf.custom_gradient

@@ -17,19 +17,20 @@ from keras_hypernets.dynamic.recurrence.step import (
 nest = tf.nest
 
 
-def compiled_steps(cell, sequences):
+def compiled_steps(reference, sequences):
     """Returns `forward` and `backward` for a cell.
 
     Args:
-        cell: a `GatedCell`.
+        reference: weak reference to a `GatedCell`.
         sequences: whether to return the outputs of all steps.
     """
-    masked = masked_tail(cell, sequences)
 
     def tail(products, state, weights, t, keep, seed):
+        cell = reference()
         batch = tf.shape(state[cell.state_names[0]])[0]
         dropout_masks = {} if seed is None else _dropout_masks(cell, batch, seed, t)
-        return masked(products, state, weights, dropout_masks, keep)
+        run = masked_tail(cell, sequences)
+        return run(products, state, weights, dropout_masks, keep)
 
     def forward(of_x, state, kernels, weights, start, count, keep, seed):
         """Returns the last state, the outputs, and all products and states on the way."""
@@ -43,7 +44,8 @@ def compiled_steps(cell, sequences):
             return new, (y, (products, without(OUTPUT, state)))
 
         states = nest.map_structure(spec_of, without(OUTPUT, state))
-        specs = spec_of_output(of_x, cell, sequences), (specs_of_products(of_x, kernels), states)
+        output = spec_of_output(of_x, reference(), sequences)
+        specs = output, (specs_of_products(of_x, kernels), states)
         last, arrays = loop(count, tf.shape(of_x)[0], step, state, specs)
         return last, *nest.map_structure(lambda array: array.stack(), arrays)
 
