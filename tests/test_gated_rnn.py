@@ -18,6 +18,7 @@ from keras_hypernets import (
     LayerNormLSTMCell,
     dynamic,
 )
+from keras_hypernets.dynamic import traced_once
 from keras_hypernets.dynamic.recurrence.tensorflow_rows import PATIENCE, rows_with_code
 
 SMALL = {"hyper_units": 3, "embedding_dim": 2}
@@ -30,6 +31,7 @@ CELLS = {
     "LSTM without bias": lambda **o: LayerNormLSTMCell(6, layer_norm=False, use_bias=False, **o),
     "hyper GRU": lambda **o: HyperGRUCell(6, **SMALL, **o),
     "hyper simple RNN": lambda **o: HyperSimpleRNNCell(6, **SMALL, **o),
+    "stack": lambda **o: [HyperLSTMCell(6, **SMALL, **o), HyperGRUCell(5, **SMALL, **o)],
 }
 MASK = np.array([[1, 1, 1, 0, 0], [0, 0, 1, 1, 1], [1, 0, 1, 1, 0], [1, 1, 0, 1, 1]], bool)
 WAYS = (
@@ -67,7 +69,9 @@ def values_and_gradients(layer, x, initial_state, mask, jit):
         with tf.GradientTape() as tape:
             tape.watch((x, initial_state))
             results = layer(x, initial_state=initial_state, mask=mask, training=True)
-            loss = sum(tf.reduce_sum(tf.sin((n + 1) * y)) for n, y in enumerate(results))
+            loss = sum(
+                tf.reduce_sum(tf.sin((n + 1) * y)) for n, y in enumerate(tf.nest.flatten(results))
+            )
         weights = [weight.value for weight in layer.trainable_weights]
         return results, tape.gradient(loss, (x, initial_state, weights))
 
@@ -101,7 +105,9 @@ class SameAsKeras(tf.test.TestCase):
                 options = {"return_sequences": True, "return_state": True, **way}
                 mask = options.pop("mask", None)
                 layers = pair(make, **options)
-                states = [tf.constant(rng.standard_normal((4, s))) for s in layers[0].state_size]
+                states = tf.nest.map_structure(
+                    lambda size: tf.constant(rng.standard_normal((4, size))), layers[0].state_size
+                )
                 jit = name == "layer norm LSTM" and n == 4
                 keras_found, ours = (
                     values_and_gradients(layer, self.x, states, mask, jit) for layer in layers
@@ -228,6 +234,32 @@ class AsALayer(tf.test.TestCase):
         finally:
             engine.recur = original
 
+    def test_eager_calls_are_traced_once(self):
+        """With current weights, gradients, other shapes, and in a scope of other weights."""
+        way = {"go_backwards": True, "zero_output_for_mask": True, "return_sequences": True}
+        for make in (CELLS["hyper LSTM"], CELLS["stack"]):
+            by_keras, ours = pair(make, **way)
+            rng = np.random.default_rng(0)
+            for batch, length in ((2, 17), (3, 20), (3, 18)):
+                x = tf.constant(rng.standard_normal((batch, length, 4)).astype("float32"))
+                mask = tf.constant(rng.random((batch, length)) < 0.7)
+                found = []
+                for layer in (by_keras, ours):
+                    layer.weights[1].assign(0.9 * layer.weights[1])
+                    weights = [weight.value for weight in layer.weights]
+                    with tf.GradientTape() as tape:
+                        y = layer(x, mask=mask)
+                    found.append([y, *tape.gradient(y, weights)])
+                self.assertAllClose(*found, 1e-4, 1e-4)
+            ones = [(weight, tf.ones(weight.shape)) for weight in ours.weights]
+            with keras.StatelessScope(ones):
+                scoped = ours(x, mask=mask)
+            self.assertNotAllClose(scoped, y)
+            self.assertAllClose(ours(x, mask=mask), y)
+            for cell in ours.cells:
+                (function,) = traced_once.known(cell).values()
+                self.assertLessEqual(function.experimental_get_tracing_count(), 3)
+
     def test_stateful(self):
         rng = np.random.default_rng(0)
         x, y = rng.standard_normal((4, 5, 4)), rng.standard_normal((4, 6))
@@ -336,7 +368,9 @@ class AsALayer(tf.test.TestCase):
             self.assertLess(losses[-1], losses[0])
 
     def test_bad_cell(self):
-        with self.assertRaisesRegex(ValueError, "`cell` must be a GatedCell. Received: cell=<LSTM"):
+        with self.assertRaisesRegex(
+            ValueError, "`cell` must be a GatedCell or a list of them. Received: cell=<LSTM"
+        ):
             GatedRNN(keras.layers.LSTMCell(3))
         with pytest.raises(ValueError, match="`dropout` must be a number"):
             HyperGRU(3, dropout=2)

@@ -5,16 +5,8 @@ from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.recorder import Recorder, carried_states, carries_float32
+from keras_hypernets.dynamic.traced_once import compiled_if_eager
 from keras_hypernets.validation import boolean, keras_object, positive_integer
-
-LOOP_OPTIONS = (
-    "return_sequences",
-    "return_state",
-    "go_backwards",
-    "stateful",
-    "unroll",
-    "zero_output_for_mask",
-)
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -25,7 +17,8 @@ class GatedRNN(keras.layers.RNN):
     (`dynamic/recurrence/tensorflow.py` explains how). Values and gradients are those of
     `keras.layers.RNN(cell)`. Keras' own loop runs outside training, with `unroll=True`, in eager
     TensorFlow, on PyTorch, and for a cell that overrides `call` or `draw_dropout_masks` or whose
-    dtype is not the layer's.
+    dtype is not the layer's. Eager calls outside training compile it once, on TensorFlow for
+    sequences of more than 16 steps.
 
     On TensorFlow, XLA compiles the loop, in parts that run in parallel. On a CPU, leave the model's
     `jit_compile` at its default, off.
@@ -37,7 +30,8 @@ class GatedRNN(keras.layers.RNN):
     dtype.
 
     Args:
-        cell: a `GatedCell`.
+        cell: a `GatedCell`, or a list of them or `keras.layers.StackedRNNCells`, of which each
+            reads the outputs of the one before.
         return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
         activity_regularizer: as in `keras.layers.RNN`. Default `False` or `None`.
         checkpoint_every: number of steps between two states that the faster loop keeps for the
@@ -78,13 +72,19 @@ class GatedRNN(keras.layers.RNN):
         activity_regularizer=None,
         **kwargs,
     ):
-        if not isinstance(cell, GatedCell):
-            raise ValueError(f"`cell` must be a GatedCell. Received: cell={cell!r}")
-        if not set(cell.float32_states) <= set(cell.state_names):
+        cells = cells_of(cell)
+        if not cells or not all(isinstance(one, GatedCell) for one in cells):
             raise ValueError(
-                f"`float32_states` of a cell must be some of its states {cell.state_names}. "
-                f"Received: float32_states={cell.float32_states!r}"
+                f"`cell` must be a GatedCell or a list of them. Received: cell={cell!r}"
             )
+        for one in cells:
+            if not set(one.float32_states) <= set(one.state_names):
+                raise ValueError(
+                    f"`float32_states` of a cell must be some of its states {one.state_names}. "
+                    f"Received: float32_states={one.float32_states!r}"
+                )
+        if len(cells) == 1:
+            (cell,) = cells
         super().__init__(
             cell,
             return_sequences=boolean("return_sequences", return_sequences),
@@ -101,50 +101,86 @@ class GatedRNN(keras.layers.RNN):
         self.checkpoint_every = checkpoint_every
         self.supports_masking = True  # later versions of Keras turn it off in RNN
 
+    @property
+    def cells(self):
+        """The list of cells, of which each reads the outputs of the one before."""
+        return cells_of(self.cell)
+
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        cell = self.cell
-        as_base = type(cell).call is GatedCell.call and cell.compute_dtype == self.compute_dtype
-        # Then `linear_maps`, `tail` and `dropout_rates` define the cell.
-        known = as_base and type(cell).draw_dropout_masks is GatedCell.draw_dropout_masks
+        cells = self.cells
+        as_base = all(
+            type(cell).call is GatedCell.call and cell.compute_dtype == self.compute_dtype
+            for cell in cells
+        )
+        if not as_base:
+            return super().inner_loop(sequences, initial_state, mask, training=training)
+        # Then `linear_maps`, `tail` and `dropout_rates` define a cell, unless it draws other masks.
+        known = all(type(cell).draw_dropout_masks is GatedCell.draw_dropout_masks for cell in cells)
         recur = _fast_loop() if known and training and not self.unroll else None
-        if recur is None:
-            wide = as_base and carries_float32(cell)
-            loop = self._loop_with_wide_states if wide else super().inner_loop
-            return loop(sequences, initial_state, mask, training=training)
+        if mask is not None:
+            mask = ops.cast(mask, "bool")
+            mask = mask if len(mask.shape) == 3 else mask[..., None]
+        if self.go_backwards:
+            sequences = ops.flip(sequences, 1)
+            mask = None if mask is None else ops.flip(mask, 1)
+        stacked = cells[0] is not self.cell
+        states = []
+        given = initial_state if stacked else [initial_state]
+        for n, (cell, of_cell) in enumerate(zip(cells, given, strict=True)):
+            last = n == len(cells) - 1
+            options = {
+                "return_sequences": self.return_sequences or not last,
+                "zero_output_for_mask": self.zero_output_for_mask and last,
+                "unroll": self.unroll,
+            }
+            arguments = sequences, of_cell, mask
+            if recur is not None:
+                found = self._loop_in_training(recur, cell, options, *arguments)
+            elif training or self.unroll:
+                found = _loop_of_keras(cell, options, *arguments, training=training)
+            else:
+                static = (tuple(options.items()),)
+                found = compiled_if_eager(_loop_of_keras, cell, *arguments, static=static)
+            output, sequences, of_cell = found
+            states.append(of_cell)
+        return output, sequences, states if stacked else states[0]
+
+    def _loop_in_training(self, recur, cell, options, sequences, initial_state, mask):
         cell.check_shapes(sequences[:, 0], initial_state)
         x = ops.cast(ops.transpose(sequences, (1, 0, 2)), cell.compute_dtype)
         state = dict(zip(cell.state_names, carried_states(cell, initial_state), strict=True))
-        if mask is not None:
-            mask = ops.cast(mask, "bool")
-            mask = ops.transpose(mask if len(mask.shape) == 3 else mask[..., None], (1, 0, 2))
-        if self.go_backwards:
-            x = ops.flip(x, 0)
-            mask = None if mask is None else ops.flip(mask, 0)
+        mask = None if mask is None else ops.transpose(mask, (1, 0, 2))
         drops = any(rate > 0 for rate, _ in cell.dropout_rates.values())
         seed = cell.seed_generator.next() if drops else None
-        outputs, last = recur(
-            cell, x, state, mask, seed, self.return_sequences, self.checkpoint_every
-        )
-        if mask is not None and self.zero_output_for_mask:
-            keep = mask if self.return_sequences else mask[-1]
+        all_steps = options["return_sequences"]
+        outputs, last = recur(cell, x, state, mask, seed, all_steps, self.checkpoint_every)
+        if mask is not None and options["zero_output_for_mask"]:
+            keep = mask if all_steps else mask[-1]
             outputs = ops.where(keep, outputs, ops.zeros_like(outputs))
         states = [last[name] for name in cell.state_names]
-        if not self.return_sequences:
+        if not all_steps:
             return outputs, outputs[:, None], states
         return outputs[-1], ops.transpose(outputs, (1, 0, 2)), states
 
     def get_config(self):
         return {**super().get_config(), "checkpoint_every": self.checkpoint_every}
 
-    def _loop_with_wide_states(self, sequences, initial_state, mask, training):
-        options = {name: getattr(self, name) for name in LOOP_OPTIONS}
-        options = {**options, "stateful": False, "return_state": True}
-        recorder = Recorder(self.cell)
-        rnn = keras.layers.RNN(recorder, dtype="float32", name=self.name, **options)
-        output, *states = rnn(sequences, initial_state, mask, training=training)
-        if not self.return_sequences:
-            return output, output[:, None], states
-        return output[:, -1], output, states
+
+def cells_of(cell):
+    """Returns the cells of a stack or a list, or a list of the one cell."""
+    cells = cell.cells if isinstance(cell, keras.layers.StackedRNNCells) else cell
+    return list(cells) if isinstance(cells, (list, tuple)) else [cells]
+
+
+def _loop_of_keras(cell, options, sequences, initial_state, mask, training=False):
+    if not carries_float32(cell):
+        rnn = keras.layers.RNN(cell, **dict(options))
+        return rnn.inner_loop(sequences, initial_state, mask, training=training)
+    rnn = keras.layers.RNN(Recorder(cell), dtype="float32", return_state=True, **dict(options))
+    output, *states = rnn(sequences, initial_state, mask, training=training)
+    if not rnn.return_sequences:
+        return output, output[:, None], states
+    return output[:, -1], output, states
 
 
 def _fast_loop():

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.recorder import recorded_state
+from keras_hypernets.dynamic.traced_once import compiled_if_eager
 from keras_hypernets.validation import keras_object, one_of, positive_integer, rate
 
 INITIAL_SCALE = 0.1  # d(z) of every unit at the start (Cooijmans et al., arXiv 1603.09025)
@@ -332,7 +333,9 @@ class HyperCell(GatedCell):
         if not self.built:
             self.build((sequences.shape[0], sequences.shape[2]))
 
-        hyper_h = recorded_state(self, "hyper_h", sequences, initial_state, mask)
+        hyper_h = compiled_if_eager(
+            recorded_state, self, sequences, initial_state, mask, static=("hyper_h",)
+        )
         batch, time, _ = ops.shape(hyper_h)
         weights = {name: self.to_compute_dtype(w) for name, w in self.tail_weights.items()}
         rows = self.to_compute_dtype(ops.reshape(hyper_h, (-1, self.hyper_units)))

@@ -61,8 +61,9 @@ def signatures_of_language_model(model: keras.Model, max_length: int) -> dict[st
         ids, lengths = encode(prompt, "prompt")
         stop = encode_stop(stop)
         beginning = text_generation.begin_text(model, ids, lengths, stop)
+        prepared = text_generation.prepared_weights(model)
         written, counts, _ = text_generation.continue_text(
-            model, beginning, stop, 0, length, temperature, seed, top_k, top_p
+            model, prepared, beginning, stop, 0, length, temperature, seed, top_k, top_p
         )
         return {"text": tf.strings.join([prompt, decode(written, counts)])}
 

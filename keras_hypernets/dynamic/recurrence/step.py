@@ -90,13 +90,9 @@ def active_dropout_rates(cell):
     return {name: (rate, units) for name, (rate, units) in cell.dropout_rates.items() if rate > 0}
 
 
-def prepared_cell(cell):
-    """Returns two functions of a `GatedCell`: products of inputs, and a step from these."""
+def step_of(cell, kernels, weights):
+    """Returns a step of a cell from the products of its inputs, with what `values_of` returns."""
     sources = kernels_by_source(cell)
-    kernels, weights = values_of(cell)
-
-    def of_inputs(x):
-        return ops.matmul(x, kernels["x"])
 
     def step(of_x, states):
         state = dict(zip(cell.state_names, states, strict=True))
@@ -105,7 +101,7 @@ def prepared_cell(cell):
         output, new_state = cell.run_tail(pre, state, weights, {})
         return output, [new_state[name] for name in cell.state_names]
 
-    return of_inputs, step
+    return step
 
 
 def without(name, values):

@@ -8,8 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_hypernets.models.char_lm.char_language_model import embedding_of
+from keras_hypernets.models.sequences import prepared_step
 from keras_hypernets.models.sequences.generation import ROOM, Writing, begin, go_on, power_of_two
-from keras_hypernets.models.sequences.prepared_step import prepared_step
 from keras_hypernets.models.sequences.sampling import check_sampling, sample
 from keras_hypernets.models.sequences.traced import traced
 from keras_hypernets.validation import positive_integer
@@ -38,6 +38,7 @@ def begin_text(model: keras.Model, ids: Any, lengths: Any, stop: Any) -> Writing
 
 def continue_text(
     model: keras.Model,
+    prepared: tuple,
     writing: Writing,
     stop: Any,
     position: Any,
@@ -52,6 +53,7 @@ def continue_text(
 
     Args:
         model: a model made by `char_language_model`.
+        prepared: what `prepared_weights` returned.
         writing: what `begin_text` or the previous call returned.
         stop: as for `begin_text`; only text after the prompt is compared with it.
         position: number of characters written so far; character k is drawn with `(seed, k)`.
@@ -62,7 +64,7 @@ def continue_text(
     Returns:
         `(batch, room)` ids, the number `(batch,)` of them that each text has, and a new `Writing`.
     """
-    step = prepared_step(model, ids=len(embedding_of(model).vocabulary))
+    step = prepared_step.prepared_step(model, *prepared)
 
     def draw(logits, n):
         return sample(logits, temperature, seed, position + n, top_k, top_p)
@@ -76,6 +78,11 @@ def continue_text(
     if not writing.ending:
         return written, ops.full((ops.shape(written)[0],), length, "int32"), after
     return written, after.ending[1] - writing.ending[1], after
+
+
+def prepared_weights(model: keras.Model) -> tuple:
+    """Returns all that `continue_text` can compute before it writes."""
+    return prepared_step.prepared_weights(model, ids=len(embedding_of(model).vocabulary))
 
 
 def generate(
@@ -178,6 +185,7 @@ def stream(
         # Always: without XLA rounding differs, and soon the text would too.
         go_on = traced(continue_text, model, jit_compile=True)
         stops = None if stop is None else ops.convert_to_tensor(stop)
+        prepared = traced(prepared_weights, model)()
         writing = begin(ops.convert_to_tensor(ids), ops.convert_to_tensor(lengths), stops)
         for position in range(0, length, piece):
             size = min(piece, length - position)
@@ -185,7 +193,7 @@ def stream(
                 value if value is None else ops.convert_to_tensor(value)
                 for value in (np.int32(position), np.int32(size), *sampling)
             ]
-            written, counts, writing = go_on(writing, stops, *numbers, room)
+            written, counts, writing = go_on(prepared, writing, stops, *numbers, room)
             rows = zip(ops.convert_to_numpy(written), ops.convert_to_numpy(counts), strict=True)
             texts = [embedding.decode(row[:count]) for row, count in rows]
             yield texts[0] if isinstance(prompt, str) else texts

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_hypernets.models.sequences.prepared_step import prepared_step
+from keras_hypernets.models.sequences.prepared_step import prepared_step, prepared_weights
 from keras_hypernets.models.sequences.sampling import check_sampling
 from keras_hypernets.models.sequences.stepping import (
     check_inputs,
@@ -117,7 +117,8 @@ def continue_sequences(
     def draw(output, n):
         return head.sample(output, temperature, seed, position + n)
 
-    return go_on(prepared_step(model), draw, writing, length, room)
+    step = prepared_step(model, *prepared_weights(model))
+    return go_on(step, draw, writing, length, room)
 
 
 def generate(

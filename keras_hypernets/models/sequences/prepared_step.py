@@ -8,17 +8,15 @@ import keras
 from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
-from keras_hypernets.dynamic.recurrence.step import prepared_cell
+from keras_hypernets.dynamic.recurrence.step import step_of, values_of
 from keras_hypernets.models.sequences.stepping import chain, layers_of, recurrent_layers
 
 
-def prepared_step(
-    model: keras.Model, ids: int | None = None
-) -> Callable[[Any, list], tuple[Any, list]]:
-    """Returns `step` of a model, with everything independent of the inputs precomputed.
+def prepared_weights(model: keras.Model, ids: int | None = None) -> tuple:
+    """Returns what `prepared_step` needs of a model's weights, independent of its inputs.
 
-    The kernels of a `GatedCell` are joined to one per source. Later changes of the weights have no
-    effect.
+    The kernels of each `GatedCell` are joined to one per source. Later changes of the weights have
+    no effect.
 
     Args:
         model: a chain of recurrent layers.
@@ -26,28 +24,38 @@ def prepared_step(
             its input kernel are tabulated by id. Default `None`: vectors.
     """
     layers = recurrent_layers(model)
-    prepared = {
-        layer: prepared_cell(layer.cell)
-        for layer in layers
-        if isinstance(layer.cell, GatedCell) and type(layer.cell).call is GatedCell.call
-    }
-    table = None
-    if ids is not None and layers[0] in prepared:
-        x = ops.arange(ids)
-        for layer in itertools.takewhile(lambda one: one is not layers[0], layers_of(model)):
-            x = layer(x)
-        table = prepared[layers[0]][0](ops.cast(x, layers[0].cell.compute_dtype))
+    cells = [layer.cell for layer in layers]
+    values = [values_of(cell) if _can_be_prepared(cell) else None for cell in cells]
+    if ids is None or values[0] is None:
+        return values, None
+    x = ops.arange(ids)
+    for layer in itertools.takewhile(lambda one: one is not layers[0], layers_of(model)):
+        x = layer(x)
+    kernels, _ = values[0]
+    return values, ops.matmul(ops.cast(x, cells[0].compute_dtype), kernels["x"])
+
+
+def _can_be_prepared(cell):
+    return isinstance(cell, GatedCell) and type(cell).call is GatedCell.call
+
+
+def prepared_step(
+    model: keras.Model, values: list, table: Any
+) -> Callable[[Any, list], tuple[Any, list]]:
+    """Returns `step` of a model, with what `prepared_weights` returned."""
+    layers = recurrent_layers(model)
 
     def step(inputs, states):
         def recur(layer, x, layer_states):
-            if layer not in prepared:
+            of_layer = values[layers.index(layer)]
+            if of_layer is None:
                 return layer.cell(x, layer_states)
-            of_inputs, cell_step = prepared[layer]
             if layer is layers[0] and table is not None:
                 of_x = ops.take(table, inputs, axis=0)
             else:
-                of_x = of_inputs(ops.cast(x, layer.cell.compute_dtype))
-            return cell_step(of_x, layer_states)
+                kernels, _ = of_layer
+                of_x = ops.matmul(ops.cast(x, layer.cell.compute_dtype), kernels["x"])
+            return step_of(layer.cell, *of_layer)(of_x, layer_states)
 
         return chain(model, inputs, states, recur, time=False)
 

@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
+from keras_hypernets.dynamic.traced_once import compiled_if_eager
 from keras_hypernets.validation import array, integer
 
 STEPWISE = (
@@ -115,13 +116,16 @@ def run(model: keras.Model, inputs: Any, states: list, mask: Any = None) -> tupl
         array("mask", mask, "(batch, time)", "bool", [2])
 
     def read_all(layer, x, layer_states):
-        reader = keras.layers.RNN(
-            layer.cell, return_sequences=True, return_state=True, dtype=layer.dtype_policy
-        )
-        output, *layer_states = reader(x, initial_state=layer_states, mask=mask)
-        return output, layer_states
+        static = (layer.dtype_policy.name,)
+        return compiled_if_eager(_read, layer.cell, x, layer_states, mask, static=static)
 
     return chain(model, inputs, states, read_all)
+
+
+def _read(cell, dtype, x, states, mask):
+    reader = keras.layers.RNN(cell, return_sequences=True, return_state=True, dtype=dtype)
+    output, *states = reader(x, initial_state=states, mask=mask)
+    return output, states
 
 
 def step(model: keras.Model, inputs: Any, states: list) -> tuple[Any, list]:
