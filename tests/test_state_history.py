@@ -61,12 +61,12 @@ class StateHistory(tf.test.TestCase):
             ]
         )
         randomize(model)
-        x = np.random.default_rng(0).standard_normal((2, 6, 3)).astype("float32")
+        x = np.random.default_rng(0).standard_normal((2, 22, 3)).astype("float32")
         states = sequences.initial_states(model, 2)
-        first, states = sequences.run(model, x[:, :4], states)
-        y, states = sequences.step(model, x[:, 4], states)
+        first, states = sequences.run(model, x[:, :20], states)
+        y, states = sequences.step(model, x[:, 20], states)
         of_step = sequences.step_model(model)(
-            {"x": tf.constant(x[:, 5]), **dict(zip(NAMES, states, strict=True))}
+            {"x": tf.constant(x[:, 21]), **dict(zip(NAMES, states, strict=True))}
         )
         found = np.concatenate([first, y[:, None], of_step["y"][:, None]], axis=1)
         self.assertAllClose(found, model(x), atol=1e-5)

@@ -47,7 +47,8 @@ def compiled_if_eager(
     """
     if not _runs_eagerly(sequences):
         return function(cell, *static, sequences, *tensors)
-    values = [ops.convert_to_tensor(weight) for weight in cell.weights]
+    # `convert_to_tensor` would keep variables.
+    values = [ops.cast(weight, weight.dtype) for weight in cell.weights]
     return traced_once(_compiled, cell, function, static)(values, sequences, *tensors)
 
 
