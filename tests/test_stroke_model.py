@@ -57,7 +57,7 @@ class StrokeModel(tf.test.TestCase):
             self.assertEqual(again.layers[-1].mixtures, 3)
             self.assertEqual(
                 [layer.name for layer in again.layers],
-                ["strokes", "dropout_0", "recurrent_0", "dropout_1", "recurrent_1", "dropout_2",
+                ["strokes", "recurrent_0", "dropout_1", "recurrent_1", "dropout_2",
                  "parameters"],
             )  # fmt: skip
 

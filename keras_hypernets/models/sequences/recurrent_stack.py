@@ -53,11 +53,15 @@ def recurrent_stack(
     stateful: bool,
     seed: int | None,
     cell_options: dict,
+    drops_input: bool = True,
 ) -> Any:
-    """Returns the output of the recurrent layers, with dropout before, between and after them."""
+    """Returns the output of the recurrent layers, with dropout between and after them.
+
+    `drops_input` adds dropout before the first.
+    """
 
     def dropped(x, n):
-        if not dropout:
+        if not dropout or (n == 0 and not drops_input):
             return x
         return keras.layers.Dropout(dropout, seed=seeded(2 * n), name=f"dropout_{n}")(x)
 

@@ -20,9 +20,8 @@ def stroke_loss(strokes: Any, parameters: Any) -> Any:
 
     As a loss function, `model.compile(loss=stroke_loss)`, it takes a weight for each point: pad
     drawings to equal lengths with any finite values, and pass a `sample_weight` `(batch, time)` of
-    1 for points and 0 for padding. Keras then reports the mean over all places, padded ones too;
-    `weighted_metrics=[stroke_loss]` reports the mean over points. `nats_per_drawing` gives the sum
-    over each drawing, as in the paper.
+    1 for points and 0 for padding. Keras then reports the mean over all places, padded ones too.
+    `nats_per_drawing` gives the sum over each drawing, as in the paper.
 
     Args:
         strokes: `(..., 3)` the points that came: dx, dy, and 1 where the pen is lifted after the

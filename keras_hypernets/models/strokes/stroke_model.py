@@ -32,8 +32,8 @@ def stroke_model(
         cell: `"hyper_lstm"` (default), `"layer_norm_lstm"`, `"lstm"`, `"hyper_gru"` or
             `"hyper_simple_rnn"`.
         mixtures: positive integer, number of Gaussians. Default 20.
-        dropout: rate in [0, 1) of the dropout on the input of each recurrent layer and on the
-            output of the last. Default 0.
+        dropout: rate in [0, 1) of the dropout on the output of each recurrent layer. As in the
+            paper, none on the points. Default 0.
         batch_size: fixed batch size, or `None` (default) for any.
         stateful: whether the last states of a batch are the initial states of the next. Requires
             `batch_size`. Default `False`.
@@ -69,7 +69,7 @@ def stroke_model(
     options = (units, layers, cell, dropout)
     check_options("a stroke model", *options, batch_size, stateful, seed, cell_options)
     strokes = keras.Input((None, 3), batch_size=batch_size, name="strokes")
-    x = recurrent_stack(strokes, *options, stateful, seed, cell_options)
+    x = recurrent_stack(strokes, *options, stateful, seed, cell_options, drops_input=False)
     return keras.Model(strokes, MixtureDensity(mixtures, name="parameters")(x), name=name)
 
 
