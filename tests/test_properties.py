@@ -21,7 +21,7 @@ from random_weights import randomize
 
 import keras_hypernets
 from keras_hypernets import callbacks, converters, dynamic, export, initializers, models, plots
-from keras_hypernets.models import char_lm, sequences
+from keras_hypernets.models import char_lm, sequences, strokes
 
 common = {
     "deadline": None,
@@ -394,7 +394,8 @@ def image_shape(side):
 size, rate, seed = integer(1), number(lambda v: 0 <= v < 1), integer(-(2**31), 2**32)
 narrow_seed = {"seed": integer(-(2**31))}
 SIZES = """units hyper_units embedding_dim hidden_units checkpoint_every filters classes width
-layers token_embedding_size size batch_size length max_length piece top_k channels bins every
+layers mixtures token_embedding_size size count batch_size length max_length piece top_k channels
+bins every
 """.split()
 # What arguments of these names allow, unless a callable has a rule of its own.
 RULES = {
@@ -459,6 +460,7 @@ no_dropout = dict.fromkeys(
 )
 target = keras.layers.Dense(2)
 target.build((None, 2))
+parameters = np.zeros((1, 1, 13), "float32")
 CALLABLES = dict(
     [
         tried(keras_hypernets.GatedCell, {"units": 2}),
@@ -500,6 +502,25 @@ CALLABLES = dict(
             layer_norm=lambda v: isinstance(v, bool),
             kernel_regularizer=is_none,
             recurrent_dropout=rate,
+        ),
+        tried(
+            models.stroke_model,
+            {"units": 2},
+            cell=names(*dynamic.LAYERS, "lstm"),
+            seed=or_none(integer(-(2**31))),
+        ),
+        tried(strokes.MixtureDensity),
+        tried(strokes.check_strokes, {"name": "strokes", "strokes": [[1.0, 2.0, 0.0]]}),
+        tried(strokes.previous_points, {"strokes": np.zeros((1, 1, 3))}, strokes=anything),
+        *(
+            tried(
+                loss,
+                {"strokes": np.zeros((1, 1, 3), "float32"), "parameters": parameters},
+                strokes=anything,
+                parameters=anything,
+                mask=anything,
+            )
+            for loss in (strokes.stroke_loss, strokes.nats_per_drawing)
         ),
         tried(models.hyper_cnn, input_shape=image_shape(integer(4))),
         tried(
@@ -554,6 +575,12 @@ def callables_with_a_model(tmp_path_factory):
             ),
             tried(char_lm.generate, writing, **narrow_seed),
             tried(stream, writing, **narrow_seed),
+            tried(
+                models.generate_strokes,
+                {"model": models.stroke_model(2, mixtures=1), "length": 2},
+                prime=is_none,
+                seed=or_none(integer(-(2**31))),
+            ),
             tried(
                 export.export_saved_model,
                 {"model": model, "path": path},
@@ -629,7 +656,7 @@ def test_good_arguments(name):
 
 def test_everything_public_is_tried(callables_with_a_model):
     kinds = {"__version__", "callbacks", "converters", "export", "initializers", "models", "plots"}
-    kinds |= {"char_lm", "sequences"}
-    modules = (keras_hypernets, models, char_lm, sequences, export, plots)
+    kinds |= {"char_lm", "sequences", "strokes"}
+    modules = (keras_hypernets, models, char_lm, sequences, strokes, export, plots)
     public = {name for module in modules for name in module.__all__} - kinds
     assert public <= {*CALLABLES, *callables_with_a_model}

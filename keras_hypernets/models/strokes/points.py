@@ -41,9 +41,10 @@ def check_strokes(name: str, strokes: Any) -> np.ndarray:
     """
     try:
         points = np.asarray(ops.convert_to_numpy(strokes))
-        points = points if points.dtype.kind == "f" else points.astype("float32")
-    except (TypeError, ValueError):  # ragged, or not numbers
+    except (TypeError, ValueError, OverflowError):  # ragged
         points = np.zeros(())
+    if points.dtype.kind != "f":
+        points = points.astype("float32") if points.dtype.kind in "biu" else np.zeros(())
     if points.ndim != 2 or points.shape[1] != 3 or not len(points):
         raise ValueError(
             f"`{name}` must have at least one point and be (time, 3): dx, dy, pen lifted. "
