@@ -77,7 +77,7 @@ class StrokeModel(tf.test.TestCase):
         square = [[2, 0, 0], [0, 2, 0], [-2, 0, 0], [0, -2, 1]]
         drawings = np.float32([square * 5] * 2)
         keras.utils.set_random_seed(1)
-        model = small(mixtures=1)
+        model = small("layer_norm_lstm", mixtures=1)
         rates = keras.optimizers.schedules.CosineDecay(0.03, 300)
         model.compile(keras.optimizers.Adam(rates, clipnorm=1.0), models.stroke_loss)
         history = model.fit(strokes.previous_points(drawings), drawings, epochs=300, verbose=0)

@@ -123,6 +123,8 @@ class GatedRNN(keras.layers.RNN):
         if self.go_backwards:
             sequences = ops.flip(sequences, 1)
             mask = None if mask is None else ops.flip(mask, 1)
+        if self.stateful:  # PyTorch must not change what it needs for the gradient
+            initial_state = keras.tree.map_structure(ops.copy, initial_state)
         stacked = cells[0] is not self.cell
         states = []
         given = initial_state if stacked else [initial_state]
