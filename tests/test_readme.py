@@ -1,5 +1,6 @@
 """What the pages say: their length, their links, and numbers that are those of the results."""
 
+import itertools
 import json
 import math
 import re
@@ -52,24 +53,26 @@ class Pages(unittest.TestCase):
         )
         cifar10 = {name: mean(runs, "error", "test") for name, runs in of("cifar10").items()}
         weights = {name: runs[0]["parameters"] for name, runs in of("cifar10").items()}
-        toy = {
-            method: [statistics.mean(errors) for errors in zip(*last_scores(runs), strict=True)]
-            for method, runs in of("continual_toy").items()
-        }
+        permuted, split = (
+            {
+                method: 100 * statistics.mean(itertools.chain(*last_scores(runs)))
+                for method, runs in of(f"continual_{name}-mnist").items()
+            }
+            for name in ("permuted", "split")
+        )
         chunked = of("chunked_cnn")["seeds"].values()
         speed = json.loads((ROOT / "benchmarks" / "results" / "recurrent.json").read_text())
         small, large = (
             speed["sizes"][size]["tables"]["to keras.layers.LSTM, jit off"] for size in "SL"
         )
-        kept = [f"{error:.4f}" for error in toy["hyper"]]
         for text in (
             f"{shakespeare[hyper_lstm]:.2f} against {shakespeare[ln_lstm]:.2f}",
             f"{library[hyper_lstm]:.2f} against {library[ln_lstm]:.2f}",
             f"{ptb[hyper_lstm]:.3f} against {ptb[ln_lstm]:.3f}",
             f"{cifar10['hyper']:.2f} % errors with {weights['hyper']:,} weights, "
             f"{cifar10['plain']:.2f} % with {weights['plain']:,}",
-            f"{kept[0]}; {toy['fine-tune'][0]:.1f} without",
-            f"{kept[0]}, {kept[1]} and {kept[2]}",
+            f"{permuted['hyper']:.2f} %; {permuted['fine-tune']:.2f} % without",
+            f"PermutedMNIST-10 {permuted['hyper']:.2f} %, SplitMNIST {split['hyper']:.2f} %",
             f"{statistics.mean(run['test_accuracy'] for run in chunked):.1f} %",
             *(
                 f"| {small[row]['ratio']:.2f} | {large[row]['ratio']:.2f} |"

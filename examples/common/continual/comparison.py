@@ -7,6 +7,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot, which may look for a screen
 
+LABELS = {
+    "hyper": "hypernetwork, held to earlier tasks",
+    "low-rank": "low-rank changes of one network, held",
+    "scaling": "scales of one network, held",
+    "unprotected": "hypernetwork, not held",
+    "fine-tune": "one network, task after task",
+    "joint": "one network, all tasks at once",
+}
+
 
 def print_table(results: dict[str, dict[str, dict]]) -> None:
     """Prints the mean over the seeds of the scores after the last task."""
@@ -71,13 +80,14 @@ def _draw_first(results):
     for method, runs in results.items():
         scores = _means(runs)[:, 0]
         if len(scores) == 1:  # learned at once
-            axes.axhline(scores[0], color="0.6", linestyle="--", label=method)
+            axes.axhline(scores[0], color="0.6", linestyle="--", label=LABELS[method])
         else:
-            axes.plot(np.arange(1, len(scores) + 1), scores, "o-", label=method)
+            axes.plot(np.arange(1, len(scores) + 1), scores, "o-", label=LABELS[method])
     axes.set_xlabel("tasks learned")
     axes.set_ylabel(_label(results, "of task 1"))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend()
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="center right")
     return figure
 
 
@@ -92,7 +102,7 @@ def _draw_matrices(results):
     for axes, (method, scores) in zip(fields, known.items(), strict=False):
         values = np.where(np.tril(np.ones_like(scores, bool)), scores, np.nan)
         image = axes.imshow(values, vmin=0, vmax=max(1, most), cmap="viridis")
-        axes.set_title(method, fontsize="medium")
+        axes.set_title(LABELS[method], fontsize="small")
         axes.set_xlabel("task")
         axes.set_xticks(range(len(scores)), range(1, len(scores) + 1))
         axes.set_yticks(range(len(scores)), range(1, len(scores) + 1))
