@@ -17,6 +17,7 @@ PRINTED = {
         re.compile(r"^mean squared error: 1\d\.\d at first, [01]\.\d after 20 epochs$"),
         "(256, 1)",
         "2,520 weights; plain convolutions would have 6,960",
+        "(2, 30, 1)",
     ],
     "recurrent_layers": [
         "(2, 10, 16)",

@@ -32,7 +32,13 @@ from keras_hypernets.network.leaves import (
     works_like,
 )
 from keras_hypernets.network.one_by_one import one_by_one
-from keras_hypernets.network.rules import dense, einsum_dense, embedding, normalization, prelu
+from keras_hypernets.network.per_sample_rules import (
+    dense,
+    einsum_dense,
+    embedding,
+    normalization,
+    prelu,
+)
 
 _LINEAR = {"kernel", "bias"}
 _SEPARABLE = {"depthwise_kernel", "pointwise_kernel", "bias"}

@@ -83,11 +83,13 @@ class LowRankPlan:
         self.blocks = [a, Block((rank, outputs), SMALL, deviation)]
 
     @staticmethod
-    def fits(shape: tuple[int, ...], rank: int) -> bool:
-        """Whether the factors of a weight of this shape are smaller than the weight."""
+    def largest_rank(shape: tuple[int, ...]) -> int:
+        """Returns the largest rank whose factors are smaller than the weight, 0 for vectors."""
+        if len(shape) < 2:
+            return 0
         *rest, outputs = shape
         inputs = math.prod(rest)
-        return len(rest) > 0 and rank * (inputs + outputs) < inputs * outputs
+        return (inputs * outputs - 1) // (inputs + outputs)
 
     def form(self, a, b, base=None):
         return LowRank(base, a, self.scale * b, self.shape)
@@ -136,11 +138,13 @@ def make_plans(
         ValueError: if `rank` is too large for all of them.
     """
     shapes = [tuple(g.variable.shape) for g in generated]
-    low_rank = [generation == "low_rank" and LowRankPlan.fits(shape, rank) for shape in shapes]
+    ranks = [LowRankPlan.largest_rank(shape) for shape in shapes]
+    low_rank = [generation == "low_rank" and rank <= largest for largest in ranks]
     if generation == "low_rank" and not any(low_rank):
         raise ValueError(
-            "`rank` must make the two factors of a generated weight smaller than the weight. "
-            f"Received: rank={rank} for weights of shapes {', '.join(map(str, shapes))}"
+            "`rank` must make the two factors of a generated weight smaller than the weight: here "
+            f"at most {max(ranks)}. Received: rank={rank} for weights of shapes "
+            f"{', '.join(map(str, shapes))}"
         )
     alpha = rank if alpha is None else alpha
     plans = []
