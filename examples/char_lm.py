@@ -10,7 +10,6 @@ The task is that of HyperNetworks (Ha et al., 2016), section 4.3: https://arxiv.
 """
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -103,21 +102,11 @@ def generate(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Writes a trained model as a SavedModel, with what is known of its training."""
-    from common import outputs
+    from common import exporting
     from common.texts import evaluation
-    from keras_hypernets.export import export_saved_model
 
     checkpoint = Path(options.checkpoint)
-    model, results = evaluation.load(checkpoint), outputs.results_of(checkpoint) or {}
-    card = {key: results[key] for key in ("bits_per_character", "settings") if key in results}
-    export_saved_model(model, options.output, card=card)
-    print(f"SavedModel  {options.output}")
-    if not card:
-        sys.stderr.write(
-            "warning: card.json has no scores, since those of this model are not in "
-            f"{checkpoint.parent / 'results.json'}. The command of the training with --resume ends "
-            "it and writes them; then export again.\n"
-        )
+    exporting.export(evaluation.load(checkpoint), checkpoint, "bits_per_character", options.output)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -12,7 +12,6 @@ that of HyperNetworks (Ha et al., 2016), section 4.5: https://arxiv.org/abs/1609
 """
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -96,21 +95,11 @@ def generate(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     """Writes a trained model as a SavedModel, with what is known of its training."""
-    from common import outputs
+    from common import exporting
     from common.strokes import evaluation
-    from keras_hypernets.export import export_saved_model
 
     checkpoint = Path(options.checkpoint)
-    model, results = evaluation.load(checkpoint), outputs.results_of(checkpoint) or {}
-    card = {key: results[key] for key in ("nats_per_drawing", "settings") if key in results}
-    export_saved_model(model, options.output, card=card)
-    print(f"SavedModel  {options.output}")
-    if not card:
-        sys.stderr.write(
-            "warning: card.json has no scores, since those of this model are not in "
-            f"{checkpoint.parent / 'results.json'}. The command of the training with --resume ends "
-            "it and writes them; then export again.\n"
-        )
+    exporting.export(evaluation.load(checkpoint), checkpoint, "nats_per_drawing", options.output)
 
 
 def main(arguments: list[str] | None = None) -> None:

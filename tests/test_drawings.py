@@ -75,7 +75,7 @@ class TestNpz:
                 return os.mkdir, (str(tmp_path / "made"),)
 
         path = save(tmp_path / "a.npz", valid=arrays_of(np.array(POINTS), Evil()))
-        with pytest.raises(ValueError, match=r"a\.npz \(UnpicklingError: \w+\.mkdir is no part"):
+        with pytest.raises(ValueError, match=r"a\.npz \(UnpicklingError: \w+\.mkdir is not part"):
             datasets.load_drawings(path)
         assert not (tmp_path / "made").exists()
 

@@ -52,7 +52,7 @@ at_least_zero = checked(float, "a number of at least 0", lambda value: 0 <= valu
 
 
 def name_and_value(text: str) -> tuple[str, object]:
-    """Reads NAME=VALUE; a value that is no JSON is a string."""
+    """Reads NAME=VALUE; a value that is not JSON is a string."""
     name, equals, value = text.partition("=")
     if not (name.isidentifier() and equals):
         raise argparse.ArgumentTypeError(f"must be NAME=VALUE. Received: {text}")

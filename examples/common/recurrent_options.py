@@ -22,7 +22,9 @@ def add_model_options(parser: ArgumentParser, units: int, model: str) -> None:
     parser.option("--cell", str, "hyper_lstm", f"lstm, layer_norm_lstm, ...: any of {model}")
     parser.option("--units", positive_integer, units, "units of each recurrent layer")
     parser.option("--layers", positive_integer, 1, "recurrent layers")
-    parser.option("--dropout", rate, 0.0, "rate on the input of each layer and the last output")
+    parser.option(
+        "--dropout", rate, 0.0, "rate between and after the layers; of text also before them"
+    )
     group = parser.add_argument_group("options that not every cell has")
     group.add_argument(
         "--hyper-units", type=positive_integer, help="units of the hyper cell (default: 32)"

@@ -25,7 +25,7 @@ class _ArraysOnly(pickle.Unpickler):
             return getattr(np, name)
         if names == ("_codecs", "encode"):  # how Python 3 writes bytes for Python 2
             return lambda text, _: text.encode("latin1")
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:

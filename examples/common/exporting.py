@@ -1,0 +1,30 @@
+"""Exports the models of the examples that train recurrent models."""
+
+import sys
+from pathlib import Path
+
+import keras
+
+from common import outputs
+from keras_hypernets.export import export_saved_model
+
+
+def export(model: keras.Model, checkpoint: Path, score: str, output: str) -> None:
+    """Writes a trained model as a SavedModel, with what is known of its training.
+
+    Args:
+        model: what `checkpoint` holds.
+        checkpoint: a .keras file; the results beside it, if of this model, go into the card.
+        score: name of the score in the results.
+        output: folder to write.
+    """
+    results = outputs.results_of(checkpoint) or {}
+    card = {key: results[key] for key in (score, "settings") if key in results}
+    export_saved_model(model, output, card=card)
+    print(f"SavedModel  {output}")
+    if not card:
+        sys.stderr.write(
+            "warning: card.json has no scores, since those of this model are not in "
+            f"{checkpoint.parent / 'results.json'}. The command of the training with --resume ends "
+            "it and writes them; then export again.\n"
+        )
