@@ -12,8 +12,8 @@ from pathlib import Path
 
 import char_lm
 from common import command_line, outputs
+from common.sequence_training import choose_learning_rate
 from common.texts import datasets
-from common.texts.training import choose_learning_rate
 
 HYPER_LSTM = "--cell hyper_lstm --units 160 --hyper-units 32 --embedding-dim 8".split()
 TRAINING = """--batch-size 32 --sequence-length 100 --steps-per-epoch 250 --patience 0

@@ -499,12 +499,10 @@ def test_trainings(tmp_path, kept, monkeypatch, capsys):
     shared = "--batch-size 2 --sequence-length 10 --steps-per-epoch 4 --train-characters 100"
     started = []
     starts = {"A": lambda cell: started.append(cell.scale_kernel.assign(cell.scale_kernel * 0 + 1))}
-    experiment = Text(
-        "T", str(tmp_path / "text.txt"), shared, {"A": row}, 2, 1, starts=starts, seeds=(0, 1)
-    )
+    more = {"rates": (0.01,), "starts": starts, "seeds": (0, 1)}
+    experiment = Text("T", str(tmp_path / "text.txt"), shared, {"A": row}, 2, 1, **more)
     for place in (results, scheduling, results_training):
         monkeypatch.setattr(place, "EXPERIMENTS", {"letters": experiment})
-    monkeypatch.setattr(results_training, "RATES", (0.01,))
     command = ["train", "letters", "--workers", "0", "--output", str(tmp_path / "runs")]
     results.main(command)
     found = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("results.json"))]

@@ -159,9 +159,9 @@ def test_generated_drawings_begin_at_a_point_without_offset(model):
 
 
 def test_a_training_of_the_experiments(data, tmp_path, monkeypatch):
-    options = "--learning-rate 0.03 --batch-size 4 --train-drawings 8 --mixtures 2"
-    row = "--cell lstm --units 4"
-    experiment = Drawings("Title", Path(data).name, options, {"A": row}, 2, 1, seeds=(3,))
+    options = "--batch-size 4 --train-drawings 8 --mixtures 2"
+    rows = {"A": "--cell lstm --units 4"}
+    experiment = Drawings("Title", Path(data).name, options, rows, 2, 1, rates=(0.03,), seeds=(3,))
     monkeypatch.setattr(experiment_training, "EXPERIMENTS", {"drawings": experiment})
     command = ["train", "--drawings", str(Path(data).parent), "--output", str(tmp_path)]
     experiment_training.train("drawings", "A", 3, results.parse(command))
@@ -170,7 +170,9 @@ def test_a_training_of_the_experiments(data, tmp_path, monkeypatch):
     assert len(found["history"]) == 2 and set(found["nats_per_drawing"]) == {*datasets.PARTS}
     settings = found["settings"]
     assert (settings["seed"], settings["data"], settings["diverged"]) == (3, "zigzag.npz", False)
-    assert (folder / "run" / "drawings.png").exists()
+    rates = found["short_runs"]
+    assert settings["learning_rate"] == float(min(rates, key=rates.get))
+    assert (folder / str(settings["learning_rate"]) / "drawings.png").exists()
 
 
 class TestBatches:

@@ -12,26 +12,25 @@ from pathlib import Path
 from common import outputs
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
-RATES = (0.004, 0.008, 0.016)  # and twice the highest while that is the best
 
 
 @dataclass(frozen=True)
-class Text:
-    """Trainings of `char_lm.py` on the same batches, each row at the learning rate best for it.
+class Sequences:
+    """Trainings on the same batches, each row at the learning rate best for it.
 
     Args:
         title: of the figure.
-        data: as in `char_lm.py --data`, but for "ptb", which is wherever the user has it.
+        data: what the script's `--data` takes, or what of it is in a folder that the user has.
         shared: options of all rows.
         rows: for each name the options that make the difference.
         epochs: of the whole training.
         small: epochs of `--small`.
         short: epochs after which learning rates are compared.
         rate: the learning rate of all rows; without it the first seed chooses one for each row.
+        rates: from which, and from twice the highest while that is the best.
         starts: for some rows what is done to the recurrent layer's cell before training.
         seeds: of the trainings.
         small_seeds: those of `seeds` that `--small` trains.
-        singular_values: whether the table shows those of the scale maps.
     """
 
     title: str
@@ -42,13 +41,32 @@ class Text:
     small: int
     short: int = 1
     rate: float | None = None
+    rates: tuple[float, ...] = (0.004, 0.008, 0.016)
     starts: dict[str, Callable] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     small_seeds: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Text(Sequences):
+    """Trainings of `char_lm.py`; of its data "ptb" is wherever the user has it.
+
+    Args:
+        singular_values: whether the table shows those of the scale maps.
+    """
+
     singular_values: bool = False
 
     validation = "val_bits_per_character"
     y_label = "bits per character of the validation text"
+
+
+@dataclass(frozen=True)
+class Drawings(Sequences):
+    """Trainings of `strokes.py`; its data are a file in the folder `--drawings`."""
+
+    validation = "val_nats_per_point"
+    y_label = "nats per point of the validation drawings"
 
 
 @dataclass(frozen=True)
@@ -75,34 +93,6 @@ class Images:
 
     validation = "val_error"
     y_label = "validation error, %"
-
-
-@dataclass(frozen=True)
-class Drawings:
-    """Trainings of `strokes.py` on the same batches.
-
-    Args:
-        title: of the figure.
-        data: file in the folder `--drawings`.
-        shared: options of all rows.
-        rows: for each name the options that make the difference.
-        epochs: of the whole training.
-        small: epochs of `--small`.
-        seeds: of the trainings.
-        small_seeds: those of `seeds` that `--small` trains.
-    """
-
-    title: str
-    data: str
-    shared: str
-    rows: dict[str, str]
-    epochs: int
-    small: int
-    seeds: tuple[int, ...] = (0, 1, 2)
-    small_seeds: tuple[int, ...] = (0,)
-
-    validation = "val_nats_per_point"
-    y_label = "nats per point of the validation drawings"
 
 
 def with_larger_deviation(cell) -> None:
@@ -142,10 +132,10 @@ OF_NORM = (
     "--cell-option layer_norm_epsilon={0} --cell-option forget_bias={1} "
     "--cell-option hyper_forget_bias={1}"
 )
-# The paper's, but for a learning rate of 0.0001 there.
+# Dropout and clipping are the paper's; there batches are of 100, at a learning rate of 0.0001.
 DRAWINGS = (
-    "--batch-size 32 --dropout 0.05 --recurrent-dropout 0.05 --clip-norm 5 --learning-rate 0.004 "
-    "--patience 2 --train-drawings 1000"
+    "--batch-size 32 --dropout 0.05 --recurrent-dropout 0.05 --clip-norm 5 --patience 0 "
+    "--train-drawings 1000"
 )
 DRAWING_CELLS = {
     "LSTM": "--cell layer_norm_lstm --no-layer-norm --units 257",
@@ -232,17 +222,19 @@ EXPERIMENTS = {
     "kanji": Drawings(
         title="Kanji",
         data="kanji.rdp100.npz",
-        shared=DRAWINGS,
+        shared=f"{DRAWINGS} --learning-rate-decay 0.87",
         rows=DRAWING_CELLS,
-        epochs=30,
-        small=6,
+        epochs=20,
+        small=4,
+        short=4,
     ),
     "omniglot": Drawings(
         title="Omniglot",
         data="omniglot.npz",
-        shared=f"{DRAWINGS} --resolution 6",  # the files' grid, but for rounding
+        # The files' grid, but for rounding.
+        shared=f"{DRAWINGS} --learning-rate-decay 0.65 --resolution 6",
         rows=DRAWING_CELLS,
-        epochs=10,
+        epochs=6,
         small=2,
     ),
     "mnist": Images(

@@ -10,7 +10,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from experiments.definitions import EXPERIMENTS, Drawings, Text, folder_of, kept_results
+from experiments.definitions import EXPERIMENTS, Drawings, Sequences, folder_of, kept_results
 
 SCRIPT = Path(__file__).parents[1] / "results.py"
 AVAILABLE = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -77,7 +77,7 @@ def train(options: argparse.Namespace) -> None:
             for name, row, number in jobs:
                 arguments = name, row, number, options, shares, first.get((name, row))
                 trainings.append(pool.submit(train_apart, *arguments))
-                if isinstance(EXPERIMENTS[name], Text) and EXPERIMENTS[name].rate is None:
+                if isinstance(EXPERIMENTS[name], Sequences) and EXPERIMENTS[name].rate is None:
                     first.setdefault((name, row), trainings[-1])
             pool.shutdown()
         except KeyboardInterrupt:

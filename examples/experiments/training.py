@@ -14,9 +14,9 @@ import char_lm
 import strokes
 from common import outputs
 from common.images import datasets as image_datasets
+from common.sequence_training import choose_learning_rate
 from common.texts import evaluation
-from common.texts.training import choose_learning_rate
-from experiments.definitions import EXPERIMENTS, RATES, Drawings, Text, folder_of, kept_results
+from experiments.definitions import EXPERIMENTS, Drawings, Sequences, Text, folder_of, kept_results
 
 
 def train(name: str, row: str, seed: int, options: argparse.Namespace) -> None:
@@ -25,24 +25,26 @@ def train(name: str, row: str, seed: int, options: argparse.Namespace) -> None:
     output = folder_of(options.output, name, row, seed, options.small)
     results = outputs.read_results(output)
     if results is None:
-        kinds = {Text: train_text, Drawings: train_drawings}
-        results = kinds.get(type(experiment), train_images)(name, row, seed, options)
+        kind = train_sequences if isinstance(experiment, Sequences) else train_images
+        results = kind(name, row, seed, options)
         outputs.save_json(output / "results.json", results)
     best = min(record[experiment.validation] for record in results["history"])
     print(f"{name}, {row}, seed {seed}: {experiment.validation} {best:.4f}")
 
 
-def train_text(name: str, row: str, seed: int, options: argparse.Namespace) -> dict:
-    """Trains a language model."""
+def train_sequences(name: str, row: str, seed: int, options: argparse.Namespace) -> dict:
+    """Trains a model of texts or of drawings."""
     experiment = EXPERIMENTS[name]
     folder = folder_of(options.output, name, row, seed, options.small)
-    data = options.ptb if experiment.data == "ptb" else experiment.data
+    script, data = char_lm, options.ptb if experiment.data == "ptb" else experiment.data
+    if isinstance(experiment, Drawings):
+        script, data = strokes, str(Path(options.drawings, experiment.data))
     command = ["train", *experiment.shared.split(), *experiment.rows[row].split()]
 
     def make_run(rate, epochs):
         more = f"--seed {seed} --learning-rate {rate} --epochs {epochs} --resume".split()
         more += ["--data", data, "--output", str(folder / str(rate))]
-        run = char_lm.make_run(char_lm.parse([*command, *more]))
+        run = script.make_run(script.parse([*command, *more]))
         if row in experiment.starts:  # what is resumed overwrites that
             experiment.starts[row](run.model.get_layer("recurrent_0").cell)
         return run
@@ -53,29 +55,16 @@ def train_text(name: str, row: str, seed: int, options: argparse.Namespace) -> d
     elif options.small or seed != experiment.seeds[0]:
         rate = chosen_rate(name, row, options.output)
     else:
-        rate, bits, _ = choose_learning_rate(make_run, RATES, experiment.short)
-        choice = {"short_runs": bits}
+        rate, scores, _ = choose_learning_rate(make_run, experiment.rates, experiment.short)
+        choice = {"short_runs": scores}
     run = make_run(rate, experiment.small if options.small else experiment.epochs)
     results = results_of(run, options.small) | choice
     if not options.small:
-        results |= singular_values(run.best.path)
+        results |= singular_values(run.best.path) if isinstance(experiment, Text) else {}
+        if isinstance(experiment, Drawings):
+            run.draw(run.load(run.best.path))
     results["settings"] |= {"data": experiment.data}
-    results["settings"].pop("prompt")
-    return results
-
-
-def train_drawings(name: str, row: str, seed: int, options: argparse.Namespace) -> dict:
-    """Trains a model of drawings."""
-    experiment = EXPERIMENTS[name]
-    command = ["train", *experiment.shared.split(), *experiment.rows[row].split(), "--resume"]
-    command += ["--epochs", str(experiment.small if options.small else experiment.epochs)]
-    command += ["--data", str(Path(options.drawings, experiment.data)), "--seed", str(seed)]
-    output = folder_of(options.output, name, row, seed, options.small) / "run"
-    run = strokes.make_run(strokes.parse([*command, "--output", str(output)]))
-    results = results_of(run, options.small)
-    results["settings"] |= {"data": experiment.data}
-    if not options.small:
-        run.draw()
+    results["settings"].pop("prompt", None)
     return results
 
 
@@ -90,7 +79,7 @@ def results_of(run, small: bool) -> dict:
         diverged = True
         print(error)
     history = {"history": run.checkpoint.history, "settings": run.settings}
-    results = history if small else run.score()
+    results = history if small else run.results()
     results["settings"] |= {"diverged": diverged}
     return results
 

@@ -2,12 +2,10 @@
 
 import argparse
 import itertools
-import math
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from common import training  # before Keras, so that TensorFlow starts without its notes
+from common import sequence_training  # before Keras, so that TensorFlow starts without its notes
 
 # isort: split
 import keras
@@ -15,39 +13,30 @@ import numpy as np
 
 from common import outputs
 from common.texts import batching, datasets, evaluation
-from keras_hypernets import callbacks, export, models, plots
+from keras_hypernets import models, plots
 
 VALIDATION_STREAMS = 32  # in which the validation text is read during training
-NOT_SETTINGS = ("command", "output", "resume", "tensorboard", "traceback", "cell_options")
 DRAWN = 384  # characters of the sample under which the changes of the weights are drawn
 WATCHED = 128  # characters of the validation text that TensorBoard shows
-MAY_CHANGE = (
-    "data",
-    "epochs",
-    "steps",
-    "prompt",
-    "length",
-    "temperature",
-    "train_characters",
-)  # to resume a run
 
 
-class Run:
-    """A training run, new or resumed. Making it checks all input; `fit` and `report` do the work.
+class Run(sequence_training.Run):
+    """A training of a character language model, to be compiled before `fit`.
+
+    Its metric must be `bits_per_character`.
 
     Args:
         options: what `common.texts.options.parse(["train", ...])` returns.
         make_model: makes the model of a vocabulary, with further arguments of
             `models.char_language_model`.
-
-    Attributes:
-        model: the model in training, to be compiled before `fit` with the metric
-            `bits_per_character`.
     """
 
+    score = card_score = "bits_per_character"
+    axis = "bits per character"
+    batch = "{batch_size} x {sequence_length} characters"
+    may_change = ("data", "epochs", "steps", "prompt", "length", "temperature", "train_characters")
+
     def __init__(self, options: argparse.Namespace, make_model: Callable[..., keras.Model]):
-        self.options = options
-        self.output = Path(options.output)
         self.text = text = datasets.load_text(options.data, options.validation_share)
         encode = models.char_lm.CharacterEmbedding(text.vocabulary).encode
         ids = encode(text.train)
@@ -58,150 +47,51 @@ class Run:
                 ids, options.batch_size, options.sequence_length, options.seed
             )
         self.batches = batches
-        self.steps_per_epoch = options.steps_per_epoch or batches.steps_per_pass
-        self.steps = options.steps or options.epochs * self.steps_per_epoch
-        self.settings = {name: v for name, v in vars(options).items() if name not in NOT_SETTINGS}
-        self.settings |= options.cell_options
-        self.settings |= {"steps_per_epoch": self.steps_per_epoch, "sha256": text.sha256}
-
-        keras.utils.clear_session()
-        keras.utils.set_random_seed(options.seed)
+        super().__init__(options, batches.steps_per_pass, {"sha256": text.sha256})
         self.model = make_model(
             text.vocabulary, stateful=batches.carries_state, batch_size=options.batch_size
         )
         portable = make_model(text.vocabulary)  # reads batches of any size, from any states
         self.prompt = text.validation[:40] if options.prompt is None else options.prompt
         evaluation.check_prompt(portable, self.prompt)
-        outputs.prepare_output(self.output, options.resume)
-        validation = Validation(portable, encode(text.validation))
-        self.best = training.BestModel(
-            portable, self.output / "best.keras", "val_bits_per_character"
+        self.prepare(portable, [Validation(portable, encode(text.validation))])
+
+    def fit_model(self, callbacks: list, **arguments) -> None:
+        # The metric's variables, which `fit` resets: a step that makes any is traced twice.
+        vocabulary = len(self.text.vocabulary)
+        self.model.compute_metrics(None, np.zeros((1, 1)), np.zeros((1, 1, vocabulary)))
+        self.model.fit(
+            (self.batches.batch(step) for step in itertools.count(self.checkpoint.step)),
+            shuffle=False,  # states are carried from batch to batch
+            callbacks=[CarriedStates(self.batches, self.checkpoint), *callbacks],
+            **arguments,
         )
-        schedule = training.learning_rate_schedule(options, "val_bits_per_character")
-        self.callbacks = [validation, self.best, *schedule]
-        self.checkpoint = training.ExactCheckpoint(
-            self.output,
-            {name: value for name, value in self.settings.items() if name not in MAY_CHANGE},
-            self.callbacks,
-            options.resume,
-        )
-        self.monitors = []
-        if options.tensorboard is not None:
-            monitor = callbacks.GeneratedWeightsMonitor(
-                options.tensorboard, text.validation[:WATCHED]
-            )
-            self.monitors = [monitor]
 
-    @property
-    def generates_weights(self) -> bool:
-        """Whether the cell is one with a hypernetwork."""
-        return "hyper_units" in self.options.cell_options
+    def watched(self) -> str:
+        return self.text.validation[:WATCHED]
 
-    def fit(self) -> list[dict]:
-        """Trains up to the last step, unless that is done already, and returns the history."""
-        options, checkpoint = self.options, self.checkpoint
-        print(
-            f"{options.cell}, {self.model.count_params():,} parameters, into {self.output}: "
-            f"{self.steps:,} steps of {options.batch_size} x {options.sequence_length} characters, "
-            f"{min(checkpoint.step, self.steps):,} of them done"
-        )
-        if checkpoint.step < self.steps:
-            # The metric's variables, which `fit` resets: a step that makes any is traced twice.
-            vocabulary = len(self.text.vocabulary)
-            self.model.compute_metrics(None, np.zeros((1, 1)), np.zeros((1, 1, vocabulary)))
-            left = self.steps - checkpoint.step
-            epochs = math.ceil(left / self.steps_per_epoch)
-            self.model.fit(
-                (self.batches.batch(step) for step in itertools.count(checkpoint.step)),
-                shuffle=False,  # states are carried from batch to batch
-                steps_per_epoch=min(left, self.steps_per_epoch),
-                initial_epoch=checkpoint.epoch,
-                epochs=checkpoint.epoch + epochs,
-                verbose=1 if sys.stdout.isatty() else 2,
-                callbacks=[
-                    training.LastStep(checkpoint, self.steps),
-                    CarriedStates(self.batches, checkpoint),
-                    *self.callbacks,
-                    checkpoint,
-                    *self.monitors,
-                ],
-            )
-        return checkpoint.history
+    def load(self, path: Path) -> keras.Model:
+        return evaluation.load(path)
 
-    def score(self) -> dict:
-        """Evaluates the best model and returns all that is known of the run in numbers."""
-        history = self.checkpoint.history
-        bits = [record["val_bits_per_character"] for record in history]
-        model = evaluation.load(self.best.path)
-        train_characters = self.options.train_characters
-        return {
-            "bits_per_character": evaluation.evaluate_parts(model, self.text, train_characters),
-            "parameters": model.count_params(),
-            "best_step": history[bits.index(min(bits))]["step"],
-            "milliseconds_per_step": training.milliseconds_per_step(history),
-            "wall_seconds": self.checkpoint.seconds,
-            "settings": {**self.settings, "steps": self.steps, "prompt": self.prompt},
-            **training.environment(),
-            "history": history,
-        }
+    def evaluate(self, model: keras.Model) -> dict:
+        read = self.options.train_characters
+        return {"bits_per_character": evaluation.evaluate_parts(model, self.text, read)}
 
-    def report(self) -> dict:
-        """Evaluates the best model, lets it write, writes all results and returns them."""
+    def results(self) -> dict:
+        results = super().results()
+        results["settings"] |= {"prompt": self.prompt}
+        return results
+
+    def draw(self, model: keras.Model) -> dict:
+        """Lets a model write, and draws what changes its weights meanwhile."""
         options = self.options
-        model = evaluation.load(self.best.path)
         sample = models.char_lm.generate(
             model, self.prompt, options.length, options.temperature, options.seed
-        )
-        results = {
-            **self.score(),
-            "sample": sample,
-            "model_sha256": outputs.sha256_of(self.best.path),
-        }
-        outputs.save_json(self.output / "results.json", results)
-        outputs.save_learning_curves(
-            self.output / "curve.png",
-            {options.cell: [results["history"]]},
-            "bits_per_character",
-            "bits per character",
         )
         if self.generates_weights:
             with outputs.replacing(self.output / "weight_changes.png") as unfinished:
                 plots.plot_weight_changes(model, sample[:DRAWN]).savefig(unfinished)
-        card = training.card_of(results, "bits_per_character")
-        export.export_saved_model(model, self.output / "saved_model", card=card)
-        return results
-
-
-def choose_learning_rate(
-    make_run: Callable, rates: Sequence[float], epochs: int
-) -> tuple[float, dict[float, float], dict[float, float]]:
-    """Finds the learning rate that is best after some epochs, as far as that is not done.
-
-    Args:
-        make_run: makes the `Run` of a learning rate and a number of epochs.
-        rates: the learning rates to try, ascending; while the highest is the best, twice that too.
-        epochs: of each run.
-
-    Returns:
-        The best rate; the bits per character on the validation text of each rate, infinite where
-        training diverged; and the seconds of each run.
-    """
-    bits, seconds = {}, {}
-    rates = list(rates)
-    for rate in rates:
-        print(f"\nLearning rate {rate}, short run")
-        run = make_run(rate, epochs)
-        try:
-            bits[rate] = run.fit()[epochs - 1]["val_bits_per_character"]
-        except training.Diverged as error:
-            print(error)
-            bits[rate] = math.inf
-        seconds[rate] = run.checkpoint.seconds
-        best = min(bits, key=bits.get)
-        if rate == rates[-1] == best:  # the best may lie beyond
-            rates.append(2 * rate)
-    print(f"\nLearning rate {best} does best so far")
-    return best, bits, seconds
+        return {"sample": sample}
 
 
 class CarriedStates(keras.callbacks.Callback):
