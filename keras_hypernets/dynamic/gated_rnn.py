@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.recorder import Recorder, carried_states, carries_float32
-from keras_hypernets.dynamic.traced_once import compiled_if_eager
+from keras_hypernets.dynamic.traced_once import FEW, compiled_if_eager
 from keras_hypernets.validation import boolean, keras_object, positive_integer
 
 
@@ -116,7 +116,9 @@ class GatedRNN(keras.layers.RNN):
             return super().inner_loop(sequences, initial_state, mask, training=training)
         # Then `linear_maps`, `tail` and `dropout_rates` define a cell, unless it draws other masks.
         known = all(type(cell).draw_dropout_masks is GatedCell.draw_dropout_masks for cell in cells)
-        recur = _fast_loop() if known and training and not self.unroll else None
+        recur = None
+        if known and not self.unroll:
+            recur = _fast_loop(training, sequences.shape[1])
         if mask is not None:
             mask = ops.cast(mask, "bool")
             mask = mask if len(mask.shape) == 3 else mask[..., None]
@@ -137,7 +139,7 @@ class GatedRNN(keras.layers.RNN):
             }
             arguments = sequences, of_cell, mask
             if recur is not None:
-                found = self._loop_in_training(recur, cell, options, *arguments)
+                found = self._fast(recur, cell, options, *arguments, training)
             elif training or self.unroll:
                 found = _loop_of_keras(cell, options, *arguments, training=training)
             else:
@@ -147,15 +149,16 @@ class GatedRNN(keras.layers.RNN):
             states.append(of_cell)
         return output, sequences, states if stacked else states[0]
 
-    def _loop_in_training(self, recur, cell, options, sequences, initial_state, mask):
+    def _fast(self, recur, cell, options, sequences, initial_state, mask, training):
         cell.check_shapes(sequences[:, 0], initial_state)
         x = ops.cast(ops.transpose(sequences, (1, 0, 2)), cell.compute_dtype)
         state = dict(zip(cell.state_names, carried_states(cell, initial_state), strict=True))
         mask = None if mask is None else ops.transpose(mask, (1, 0, 2))
-        drops = any(rate > 0 for rate, _ in cell.dropout_rates.values())
+        drops = training and any(rate > 0 for rate, _ in cell.dropout_rates.values())
         seed = cell.seed_generator.next() if drops else None
         all_steps = options["return_sequences"]
-        outputs, last = recur(cell, x, state, mask, seed, all_steps, self.checkpoint_every)
+        more = () if training else (False,)
+        outputs, last = recur(cell, x, state, mask, seed, all_steps, self.checkpoint_every, *more)
         if mask is not None and options["zero_output_for_mask"]:
             keep = mask if all_steps else mask[-1]
             outputs = ops.where(keep, outputs, ops.zeros_like(outputs))
@@ -185,19 +188,40 @@ def _loop_of_keras(cell, options, sequences, initial_state, mask, training=False
     return output[:, -1], output, states
 
 
-def _fast_loop():
-    """Returns the backend's `recur`, or None for Keras' loop."""
+def _fast_loop(training, time):
+    """Returns the backend's `recur`, or None for Keras' loop.
+
+    Args:
+        training: whether the layer trains.
+        time: number of steps, None if unknown.
+    """
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
         # In eager mode, as with `run_eagerly=True`, compiling the pieces would not pay.
-        if tf.inside_function():
+        if tf.inside_function() and (training or _in_step_of_model(time)):
             from keras_hypernets.dynamic.recurrence.tensorflow import recur
 
             return recur
-    if backend == "jax":
+    if backend == "jax" and training:
         from keras_hypernets.dynamic.recurrence.jax import recur
 
         return recur
     return None
+
+
+def _in_step_of_model(time):
+    """Returns whether `predict` or `evaluate` of a model runs more than a few steps.
+
+    Functions that are not theirs may be traced for a SavedModel, LiteRT or ONNX, where XLA's code
+    cannot go.
+    """
+    import tensorflow as tf
+
+    graph, names = tf.compat.v1.get_default_graph(), []
+    while graph is not None:
+        names.append(getattr(graph, "name", ""))
+        graph = getattr(graph, "outer_graph", None)
+    few = time is not None and time <= FEW
+    return not few and any("step_on_" in name for name in names)

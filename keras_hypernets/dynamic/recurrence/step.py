@@ -39,11 +39,11 @@ def values_of(cell):
 
 def split_by_gate(values, kernels):
     """Splits the columns of `(rows, gates * units + ...)` into `(gates, rows, units)` for each."""
-    sizes = [W.shape[0] * W.shape[2] for W in kernels.values()]
-    ends = itertools.accumulate(sizes)
+    ends = list(itertools.accumulate(W.shape[0] * W.shape[2] for W in kernels.values()))
+    columns = ops.split(values, ends[:-1], axis=1) if len(ends) > 1 else [values]
     parts = {}
-    for (p, W), size, end in zip(kernels.items(), sizes, ends, strict=True):
-        part = ops.reshape(values[:, end - size : end], (-1, W.shape[0], W.shape[2]))
+    for (p, W), part in zip(kernels.items(), columns, strict=True):
+        part = ops.reshape(part, (-1, W.shape[0], W.shape[2]))
         parts[p] = ops.transpose(part, (1, 0, 2))
     return parts
 

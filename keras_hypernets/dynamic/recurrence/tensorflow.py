@@ -40,11 +40,13 @@ from keras_hypernets.dynamic.recurrence.tensorflow_rows import rows_with_code
 from keras_hypernets.dynamic.traced_once import traced_once
 
 nest = tf.nest
-ROWS = 1024  # of a block, steps times batch: enough for a good product
+ROWS = 2048  # of a block, steps times batch: enough for a good product
 STEPS = 64  # of a block at most, which is enough with few rows
 
 
-def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every=None):
+def recur(
+    cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every=None, keeps_steps=True
+):
     """Runs a cell over sequences.
 
     Args:
@@ -54,7 +56,10 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
         mask: `(time, batch, 1)` booleans, `False` at masked steps, or `None`.
         seed: two integers that seed the dropout masks of all steps, or `None` for no dropout.
         sequences: whether to return the outputs of all steps, or only the last.
-        checkpoint_every: number of steps between two kept states, or `None` to keep every step.
+        checkpoint_every: number of steps in a block, of which only the first state is kept, or
+            `None` for the usual size.
+        keeps_steps: without `checkpoint_every`, whether to keep every step for the gradient. If
+            not, a gradient runs each block again.
 
     Returns:
         The outputs `(time, batch, units)`, or the last `(batch, units)` without `sequences`, and
@@ -66,7 +71,8 @@ def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every
     if carries_output:
         state = {**state, OUTPUT: tf.zeros((batch, cell.output_size), x.dtype)}
     kernels, weights = values_of(cell)
-    passes = traced_once(_passes, cell, sequences, checkpoint_every, _inside_xla())
+    keeps_steps = keeps_steps and checkpoint_every is None
+    passes = traced_once(_passes, cell, sequences, checkpoint_every, keeps_steps, _inside_xla())
     seeds = [None, None]
     if seed is not None:  # calls' and steps' seeds both differ by 1: hashing separates them
         seeds = tf.unstack(
@@ -118,6 +124,11 @@ def _parts(count, size):
     return -(-count // size)
 
 
+def _transposed(kernels):
+    """Returns the transposed kernels of the states."""
+    return nest.map_structure(tf.transpose, without("x", kernels))
+
+
 def _of_any_length(values):
     """Hides the length, so that the functions below are traced once."""
     return tf.raw_ops.PlaceholderWithDefault(input=values, shape=(None, *values.shape[1:]))
@@ -146,12 +157,12 @@ def _differentiable(passes, part, constants, sequences):
     return nest.pack_sequence_as(results[0], found)
 
 
-def _passes(reference, sequences, checkpoint_every, inside_xla):
+def _passes(reference, sequences, checkpoint_every, keeps_steps, inside_xla):
     """Returns the forward and the backward pass of a part of the batch.
 
     Args:
         reference: weak reference to the cell.
-        sequences, checkpoint_every: as in `recur`.
+        sequences, checkpoint_every, keeps_steps: as in `recur`.
         inside_xla: whether XLA compiles all of this, once for each shape.
     """
     forward_steps, backward_steps = compiled_steps(reference, sequences)
@@ -196,16 +207,16 @@ def _passes(reference, sequences, checkpoint_every, inside_xla):
                 return values
             return tf.pad(values, [[0, self.size - tf.shape(values)[0]], [0, 0], [0, 0]])
 
-        def run(self, n, x, state, kernels, weights):
+        def run(self, n, x, state, kernels, transposed, weights, keeps_steps):
             of_x = self.filled(tf.tensordot(self.cut(x[n], n), kernels["x"], 1))
             last, outputs, kept = forward_steps(
-                of_x, state, without("x", kernels), weights, *self.at(n)
+                of_x, state, transposed, weights, *self.at(n), keeps_steps
             )
-            return last, outputs, ({"x": of_x, **kept[0]}, kept[1])
+            return last, outputs, ({"x": of_x, **kept[0]}, kept[1]) if keeps_steps else state
 
     def specs_of_kept(x, state, kernels):
         states = nest.map_structure(spec_of, state)
-        if checkpoint_every:
+        if not keeps_steps:
             return states
         return specs_of_block((specs_of_products(x, kernels), without(OUTPUT, states)))
 
@@ -213,11 +224,11 @@ def _passes(reference, sequences, checkpoint_every, inside_xla):
     def forward(part, constants):
         x, state, kernels, weights = part
         blocks = Blocks(x, *constants)
-        x = blocks.of(x)
+        x, transposed = blocks.of(x), _transposed(kernels)
 
         def step(n, state):
-            last, outputs, kept = blocks.run(n, x, state, kernels, weights)
-            return last, (outputs, state if checkpoint_every else kept)
+            last, *kept = blocks.run(n, x, state, kernels, transposed, weights, keeps_steps)
+            return last, tuple(kept)
 
         outputs = specs_of_block(spec_of_output(x, reference(), sequences))
         specs = outputs, specs_of_kept(x, state, kernels)
@@ -231,6 +242,7 @@ def _passes(reference, sequences, checkpoint_every, inside_xla):
         specs = specs_of_kept(x, state, kernels)
         blocks = Blocks(x, *constants)
         x, doutputs = blocks.of(x), nest.map_structure(blocks.of, doutputs)
+        transposed = None if keeps_steps else _transposed(kernels)
 
         def step(n, carry):
             dstate, dkernels, dweights = carry
@@ -241,8 +253,8 @@ def _passes(reference, sequences, checkpoint_every, inside_xla):
                 specs,
                 kept,
             )
-            if checkpoint_every:
-                saved = blocks.run(n, x, saved, kernels, weights)[-1]
+            if not keeps_steps:
+                saved = blocks.run(n, x, saved, kernels, transposed, weights, True)[-1]
             products, before = saved
             doutput = nest.map_structure(lambda values: values[n], doutputs)
             recurrent = without("x", kernels)
