@@ -1,6 +1,7 @@
 """The fast loop does what Keras' loop does: values, gradients, masks, states, saving."""
 
 import os
+from functools import partial
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from keras_hypernets import (
     HyperLSTM,
     HyperLSTMCell,
     HyperSimpleRNNCell,
+    LayerNormLSTM,
     LayerNormLSTMCell,
     dynamic,
 )
@@ -146,11 +148,30 @@ class SameAsKeras(tf.test.TestCase):
     def test_rows_that_have_code(self):
         """The last number serves fewer rows, until too many of them are unused too often."""
         cell = LayerNormLSTMCell(2)
-        rows = tf.function(lambda least: rows_with_code(least, cell))
+        rows = tf.function(lambda least: rows_with_code(least, cell, True))
         found = [int(rows(tf.constant(least))) for least in (8, 5, 8, 1, 0, 9, 8, 12)]
         self.assertEqual(found, [8, 8, 8, 8, 0, 9, 9, 12])
         found = [int(rows(tf.constant(6))) for _ in range(PATIENCE + 1)]
         self.assertEqual(found, [12] * (PATIENCE - 1) + [6, 6])
+
+    def test_predict_and_evaluate(self):
+        """In batches of which the last is smaller, without changing the rows that training runs."""
+        for name in ("hyper LSTM", "stack"):
+            layers = pair(CELLS[name], return_sequences=True)
+            x = np.random.default_rng(2).standard_normal((5, traced_once.FEW + 3, 4))
+            models = []
+            for layer in layers:
+                inputs = keras.Input((None, 4))
+                models.append(keras.Model(inputs, layer(keras.layers.Masking()(inputs))))
+                models[-1].compile(loss="mse")
+            x[1, 4:], x[2, :2] = 0, 0
+            found = [model.predict(x, batch_size=2, verbose=0) for model in models]
+            self.assertAllClose(*found, 1e-10, 1e-10, msg=name)
+            found = [model.evaluate(x, found[0] + 1, batch_size=3, verbose=0) for model in models]
+            self.assertAllClose(*found, 1e-10, 1e-10, msg=name)
+        cell = LayerNormLSTMCell(2)
+        rows = tf.function(lambda n, training: rows_with_code(n, cell, training))
+        self.assertEqual([int(rows(*p)) for p in ((2, True), (3, False), (1, True))], [2, 3, 2])
 
     def test_one_step_and_one_row(self):
         for shape in ((3, 1, 4), (1, 5, 4)):
@@ -201,7 +222,7 @@ class AsALayer(tf.test.TestCase):
             for name in layer.forwarded:
                 self.assertEqual(getattr(layer, name), getattr(layer.cell, name))
 
-    def test_the_fast_loop_runs_in_training_only(self):
+    def test_where_the_fast_loop_runs(self):
         calls = []
         original = engine.recur
         engine.recur = lambda *arguments: calls.append(1) or original(*arguments)
@@ -227,10 +248,20 @@ class AsALayer(tf.test.TestCase):
                 layer = GatedRNN(cell)
                 tf.function(lambda x, layer=layer: layer(x, training=True))(tf.ones((2, 3, 4)))
             self.assertEmpty(calls)
-            model = keras.Sequential([keras.Input((3, 4)), HyperLSTM(4, **SMALL)])
-            model.compile("adam", "mse")
-            model.fit(np.ones((2, 3, 4)), np.ones((2, 4)), verbose=0)
-            self.assertNotEmpty(calls)
+            for length, fast in ((traced_once.FEW, False), (traced_once.FEW + 1, True)):
+                x, y = np.ones((2, length, 4)), np.ones((2, 4))
+                model = keras.Sequential([keras.Input((None, 4)), LayerNormLSTM(4)])
+                model.compile("adam", "mse", steps_per_execution=1 + fast)
+                model.export(os.path.join(self.get_temp_dir(), "model"), verbose=False)
+                tf.function(model)(x)
+                self.assertEmpty(calls)
+                for run in (model.predict, partial(model.evaluate, y=y)):
+                    run(x, verbose=0)
+                    self.assertEqual(bool(calls), fast)
+                    calls.clear()
+                model.fit(x, y, verbose=0)
+                self.assertNotEmpty(calls)
+                calls.clear()
         finally:
             engine.recur = original
 

@@ -11,14 +11,15 @@ from keras_hypernets.validation import boolean, keras_object, positive_integer
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class GatedRNN(keras.layers.RNN):
-    """`keras.layers.RNN` for a `GatedCell`, with a faster loop in training.
+    """`keras.layers.RNN` for a `GatedCell`, with a faster loop.
 
     The loop computes each kernel's gradient in one product over many steps
     (`dynamic/recurrence/tensorflow.py` explains how). Values and gradients are those of
-    `keras.layers.RNN(cell)`. Keras' own loop runs outside training, with `unroll=True`, in eager
-    TensorFlow, on PyTorch, and for a cell that overrides `call` or `draw_dropout_masks` or whose
-    dtype is not the layer's. Eager calls outside training compile it once, on TensorFlow for
-    sequences of more than 16 steps.
+    `keras.layers.RNN(cell)`. The faster loop runs in training, and in TensorFlow's `predict` and
+    `evaluate` with more than 16 steps. Keras' own loop runs elsewhere, such as in a SavedModel, and
+    with `unroll=True`, in eager TensorFlow, on PyTorch, and for a cell that overrides `call` or
+    `draw_dropout_masks` or whose dtype is not the layer's. Eager calls outside training compile
+    Keras' loop once, on TensorFlow for more than 16 steps.
 
     On TensorFlow, XLA compiles the loop, in parts that run in parallel. On a CPU, leave the model's
     `jit_compile` at its default, off.
@@ -43,7 +44,7 @@ class GatedRNN(keras.layers.RNN):
         sequences: `(batch, time, features)`.
         initial_state: list of the cell's states `(batch, size)`, default zeros.
         mask: `(batch, time)` booleans, `False` at masked steps, which keep all states.
-        training: whether to apply dropout and run the faster loop.
+        training: whether to apply dropout.
 
     Returns:
         `(batch, time, units)` if `return_sequences`, else `(batch, units)`; with `return_state`

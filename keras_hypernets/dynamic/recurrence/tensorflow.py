@@ -45,7 +45,7 @@ STEPS = 64  # of a block at most, which is enough with few rows
 
 
 def recur(
-    cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every=None, keeps_steps=True
+    cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every=None, training=True
 ):
     """Runs a cell over sequences.
 
@@ -58,8 +58,7 @@ def recur(
         sequences: whether to return the outputs of all steps, or only the last.
         checkpoint_every: number of steps in a block, of which only the first state is kept, or
             `None` for the usual size.
-        keeps_steps: without `checkpoint_every`, whether to keep every step for the gradient. If
-            not, a gradient runs each block again.
+        training: whether to keep every step for the gradient, unless `checkpoint_every` is given.
 
     Returns:
         The outputs `(time, batch, units)`, or the last `(batch, units)` without `sequences`, and
@@ -71,7 +70,7 @@ def recur(
     if carries_output:
         state = {**state, OUTPUT: tf.zeros((batch, cell.output_size), x.dtype)}
     kernels, weights = values_of(cell)
-    keeps_steps = keeps_steps and checkpoint_every is None
+    keeps_steps = training and checkpoint_every is None
     passes = traced_once(_passes, cell, sequences, checkpoint_every, keeps_steps, _inside_xla())
     seeds = [None, None]
     if seed is not None:  # calls' and steps' seeds both differ by 1: hashing separates them
@@ -81,7 +80,7 @@ def recur(
     # Parts of the batch run in parallel.
     count = 1 if x.shape[1] == 1 or tf.config.list_logical_devices("GPU") else 2
     rows = _parts(batch, count)
-    rows = rows if _inside_xla() else rows_with_code(rows, cell)
+    rows = rows if _inside_xla() else rows_with_code(rows, cell, training)
 
     def parts(values, axis):
         # Repeated rows, which get no gradient, and cannot overflow if the others do not.
@@ -162,7 +161,8 @@ def _passes(reference, sequences, checkpoint_every, keeps_steps, inside_xla):
 
     Args:
         reference: weak reference to the cell.
-        sequences, checkpoint_every, keeps_steps: as in `recur`.
+        sequences, checkpoint_every: as in `recur`.
+        keeps_steps: whether to keep every step for the gradient. If not, it runs each block again.
         inside_xla: whether XLA compiles all of this, once for each shape.
     """
     forward_steps, backward_steps = compiled_steps(reference, sequences)

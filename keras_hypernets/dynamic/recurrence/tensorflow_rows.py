@@ -11,20 +11,22 @@ import weakref
 import tensorflow as tf
 
 PATIENCE = 30  # steps of a batch twice as large take about as long as compiling
-_NUMBERS = weakref.WeakKeyDictionary()  # by cell
+_NUMBERS = weakref.WeakKeyDictionary()  # of the cells
 _next_number = itertools.count().__next__
 
 
-def rows_with_code(least, cell):
+def rows_with_code(least, cell, training):
     """Returns the rows to run: the last number, or `least` if it is larger or much smaller.
 
     Args:
         least: number of rows, a tensor.
         cell: the cell that runs.
+        training: whether the cell trains. An evaluation must not change what training computes,
+            not even in the last bit.
     """
     with tf.init_scope(), tf.device("CPU"):
         known = _known()
-    key = tf.constant(_NUMBERS.setdefault(cell, _next_number()))
+    key = tf.constant(2 * _NUMBERS.setdefault(cell, _next_number()) + training)
     with tf.device("CPU"):
         compiled, wasted = tf.unstack(known.lookup(key), 2)
         wasted = tf.where(2 * least <= compiled, wasted + 1, 0)
@@ -36,6 +38,6 @@ def rows_with_code(least, cell):
 
 @functools.cache
 def _known():
-    """Returns a table from cells' numbers to their rows and how often half of them were unused."""
+    """Returns a table from keys to rows and how often half of them were unused."""
     # Not a variable: these belong to a model and its replicas.
     return tf.lookup.experimental.MutableHashTable(tf.int32, tf.int32, [0, 0])
