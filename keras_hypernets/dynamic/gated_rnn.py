@@ -33,8 +33,9 @@ class GatedRNN(keras.layers.RNN):
     Args:
         cell: a `GatedCell`, or a list of them or `keras.layers.StackedRNNCells`, of which each
             reads the outputs of the one before.
-        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
-        activity_regularizer: as in `keras.layers.RNN`. Default `False` or `None`.
+        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as in
+            `keras.layers.RNN`. Default `False`.
+        activity_regularizer: likewise. Default `None`.
         checkpoint_every: number of steps between two states that the faster loop keeps for the
             gradient. It recomputes the states in between, which saves memory with sequences of
             thousands of steps. Default `None`: keep every step.

@@ -68,9 +68,9 @@ class HyperCell(GatedCell):
         kernel_initializer, hyper_kernel_initializer: default `None`, which means
             `"glorot_uniform"`, or `"orthogonal"` with `hyper_initializer="paper"`.
         hyper_recurrent_initializer, hyper_bias_initializer: default `"orthogonal"` and `"zeros"`.
-        hyper_kernel_regularizer, hyper_recurrent_regularizer, hyper_bias_regularizer,
-        hyper_kernel_constraint, hyper_recurrent_constraint, hyper_bias_constraint: for the hyper
-            cell. Default `None`.
+        hyper_kernel_regularizer, hyper_recurrent_regularizer, hyper_bias_regularizer: for the
+            hyper cell. Default `None`.
+        hyper_kernel_constraint, hyper_recurrent_constraint, hyper_bias_constraint: likewise.
         hyper_recurrent_dropout: rate in [0, 1) of the hyper cell's recurrent dropout. Default 0.
         **kwargs: arguments of `GatedCell`.
 

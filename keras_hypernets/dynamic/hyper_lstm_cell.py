@@ -28,7 +28,7 @@ class HyperLSTMCell(LSTMTail, HyperCell):
     The stored `c` is not normalised. With `weight_generation="full"` the embeddings mix whole
     kernels instead (the analogue of eq. 5): sum_k z_x[k] W_y[k] x_t, and likewise for h.
 
-    Differences from the paper, all as in the author's code: h^_t, not h^_{t-1}, generates the
+    Differences from the paper, all as in the author's code: `h^_t`, not `h^_{t-1}`, generates the
     weights (as the paper's prose says), a forget bias is added after layer normalisation, and layer
     normalisation has a gain and an offset.
 

@@ -21,12 +21,13 @@ class HyperSimpleRNN(HyperCellLayer):
         embedding_dim: positive integer, size of the embeddings z. Default 16.
         dropout: rate in [0, 1) of the dropout on the inputs, in training only. Each call draws one
             mask `(batch, features)` for all steps. Default 0.
-        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
-        activity_regularizer, name: as in `keras.layers.SimpleRNN`. Default `False` or `None`.
+        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as in
+            `keras.layers.SimpleRNN`. Default `False`.
+        activity_regularizer, name: likewise. Default `None`.
         checkpoint_every: number of steps between two states kept for the gradient, to save memory
             with long sequences: see `GatedRNN`. Default `None`.
-        All other arguments: as in `HyperSimpleRNNCell`. `dtype`, `trainable` and `seed` apply to
-            layer and cell.
+        **kwargs: all other arguments, as in `HyperSimpleRNNCell`. `dtype`, `trainable` and `seed`
+            apply to layer and cell.
 
     Call arguments:
         sequences: `(batch, time, features)`.

@@ -18,12 +18,13 @@ class LayerNormLSTM(CellLayer):
         units: positive integer, size of the output.
         dropout: rate in [0, 1) of the dropout on the inputs, in training only. Each call draws one
             mask `(batch, features)` for all steps. Default 0.
-        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask,
-        activity_regularizer, name: as in `keras.layers.LSTM`. Default `False` or `None`.
+        return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as in
+            `keras.layers.LSTM`. Default `False`.
+        activity_regularizer, name: likewise. Default `None`.
         checkpoint_every: number of steps between two states kept for the gradient, to save memory
             with long sequences: see `GatedRNN`. Default `None`.
-        All other arguments: as in `LayerNormLSTMCell`. `dtype`, `trainable` and `seed` apply to
-            layer and cell.
+        **kwargs: all other arguments, as in `LayerNormLSTMCell`. `dtype`, `trainable` and `seed`
+            apply to layer and cell.
 
     Call arguments:
         sequences: `(batch, time, features)`.

@@ -14,7 +14,7 @@ class HyperConv1D(HyperConv):
         kernel_size: integer, equal to that of the generator's tile.
         generator: shared `KernelGenerator` with a tile `(size, in, out)`. Default `None`: the layer
             creates its own, whose tile is the whole kernel.
-        All other arguments: as in `HyperConv2D` and `keras.layers.Conv1D`.
+        **kwargs: all other arguments, as in `HyperConv2D` and `keras.layers.Conv1D`.
 
     Call arguments:
         inputs: `(batch, steps, channels)`, or channels first, as `data_format` says.

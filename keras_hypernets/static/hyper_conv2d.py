@@ -21,8 +21,9 @@ class HyperConv2D(HyperConv):
         embedding_dim: size of the embedding z of the layer's own generator. Default `None`: 16.
         hidden_units: hidden size of the layer's own generator. Default `None`: `embedding_dim`.
             Both must be `None` with a shared generator.
-        strides, padding, data_format, dilation_rate, groups, activation, use_bias,
-        bias_initializer, bias_regularizer, bias_constraint: as in `keras.layers.Conv2D`.
+        strides, padding, data_format, dilation_rate, groups, activation, use_bias: as in
+            `keras.layers.Conv2D`.
+        bias_initializer, bias_regularizer, bias_constraint: likewise.
         embedding_initializer, embedding_regularizer, embedding_constraint: for the embeddings.
             Default `None`: the kernel starts with the variance of He initialisation.
         kernel_regularizer: regularizer of the generated kernel. Default `None`.

@@ -14,7 +14,7 @@ class HyperConv3D(HyperConv):
         kernel_size: integer or three integers, equal to that of the generator's tile.
         generator: shared `KernelGenerator` with a tile `(depth, height, width, in, out)`. Default
             `None`: the layer creates its own, whose tile is the whole kernel.
-        All other arguments: as in `HyperConv2D` and `keras.layers.Conv3D`.
+        **kwargs: all other arguments, as in `HyperConv2D` and `keras.layers.Conv3D`.
 
     Call arguments:
         inputs: `(batch, depth, height, width, channels)`, or channels first, as `data_format` says.
