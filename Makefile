@@ -17,11 +17,9 @@ DRAWINGS ?= drawings
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
 
-# pdoc imports the package, and TensorFlow starts a command meanwhile.
+# The signatures are those of the imported package, and TensorFlow starts a command meanwhile.
 docs: $(VENV)/installed
-	PDOC_ALLOW_EXEC=1 TF_CPP_MIN_LOG_LEVEL=3 \
-		$(BIN)/pdoc --docformat google --template-directory docs/pdoc \
-		--output-directory build/docs keras_hypernets
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs build --strict
 
 # PTB is the folder of Penn Treebank's three files, which cannot be downloaded freely; DRAWINGS is that
 # of kanji.rdp100.npz and omniglot.npz.
