@@ -27,13 +27,13 @@ class Docstrings(griffe.Extension):
         if obj.docstring:
             text = obj.docstring.value.replace("\nCall arguments:\n", "\nArgs: Call arguments\n")
             text = re.sub(
-                r"(?ms)^Example:\n\n(.*?)(?=^\w+:$|\Z)",
-                lambda found: "Examples: Example\n" + textwrap.indent(found[1], "    "),
+                r"(?ms)^(Example:[^\n]*)\n\n(.*?)(?=^\w+:$|\Z)",
+                lambda found: f"Examples: {found[1]}\n" + textwrap.indent(found[2], "    "),
                 text,
             )
             obj.docstring.value = re.sub(
                 r"(?ms)^(References?):\n(.*)",
-                lambda found: f"**{found[1]}**\n\n" + textwrap.dedent(found[2]),
+                lambda found: f"**{found[1]}:**\n\n" + textwrap.dedent(found[2]),
                 text,
             )
 

@@ -123,6 +123,7 @@ class Package(unittest.TestCase):
         cells, layers = (re.sub("<[^>]*>", "", pages[p]) for p in ("cells", "recurrent_layers"))
         self.assertIn("c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(c~))", cells)
         self.assertIn("hyper_recurrent_dropout=0.0,", layers)
+        self.assertNotIn("<blockquote>", "".join(pages.values()))  # what `>>>` is in Markdown
 
     def test_public_classes_are_registered_and_documented(self):
         for module in (keras_hypernets, keras_hypernets.models, keras_hypernets.initializers):
