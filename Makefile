@@ -12,7 +12,7 @@ PTB ?= ptb
 
 DRAWINGS ?= drawings
 
-.PHONY: demo docs results-small test test-backends test-oldest test-slow lint clean
+.PHONY: demo docs live results-small test test-backends test-oldest test-slow lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -20,6 +20,12 @@ demo: $(VENV)/installed
 # The signatures are those of the imported package, and TensorFlow starts a command meanwhile.
 docs: $(VENV)/installed
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs build --strict
+
+# A page that runs the text model in the browser. ONNX Runtime Web, 14 MB, comes from npm, not from the
+# repository.
+live: $(VENV)/installed
+	$(BIN)/python examples/live_page.py --output build/docs/live \
+		--about "trained on the standard library of Python"
 
 # PTB is the folder of Penn Treebank's three files, which cannot be downloaded freely; DRAWINGS is that
 # of kanji.rdp100.npz and omniglot.npz.
