@@ -39,7 +39,8 @@ def fetch_runtime(folder: Path) -> None:
         command = [npm, "pack", RUNTIME, "--prefer-offline", "--pack-destination", packed]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            raise ValueError(f"npm must be able to fetch {RUNTIME}. Received: {done.stderr}")
+            error = done.stderr.partition("\n")[0]
+            raise ValueError(f"npm must be able to fetch {RUNTIME}. Received: {error}")
         (archive,) = Path(packed).glob("*.tgz")
         with tarfile.open(archive) as package:
             for name in RUNTIME_FILES:

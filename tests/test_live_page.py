@@ -139,7 +139,7 @@ class InBrowser(unittest.TestCase):
     def open_address(self, address, *flags):
         command = [self.browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
         command += ["--virtual-time-budget=60000", *flags, address]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         return Page(done.stdout)
 
     def test_writes_what_python_writes(self):
