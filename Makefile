@@ -20,9 +20,10 @@ demo: $(VENV)/installed
 # The signatures are those of the imported package, and TensorFlow starts a command meanwhile.
 docs: $(VENV)/installed
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/mkdocs build --strict
+	$(MAKE) live
 
-# A page that runs the text model in the browser. ONNX Runtime Web, 14 MB, comes from npm, not from the
-# repository.
+# A page that runs the text model in the browser, in the site. ONNX Runtime Web, 14 MB, comes from npm,
+# not from the repository.
 live: $(VENV)/installed
 	$(BIN)/python examples/live_page.py --output build/docs/live \
 		--about "trained on the standard library of Python"
