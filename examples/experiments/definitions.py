@@ -224,7 +224,7 @@ EXPERIMENTS = {
         data="kanji.rdp100.npz",
         shared=f"{DRAWINGS} --learning-rate-decay 0.87",
         rows=DRAWING_CELLS,
-        epochs=20,
+        epochs=14,
         small=4,
         short=4,
     ),
