@@ -12,7 +12,7 @@ PTB ?= ptb
 
 DRAWINGS ?= drawings
 
-.PHONY: demo docs live results-small test test-backends test-oldest test-slow lint clean
+.PHONY: build demo docs live results-small test test-backends test-oldest test-slow lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python examples/demo.py
@@ -27,6 +27,13 @@ docs: $(VENV)/installed
 live: $(VENV)/installed
 	$(BIN)/python examples/live_page.py --output build/docs/live \
 		--about "trained on the standard library of Python"
+
+# The sdist and the wheel, as PyPI takes them.
+build: $(VENV)/installed
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build twine
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 # PTB is the folder of Penn Treebank's three files, which cannot be downloaded freely; DRAWINGS is that
 # of kanji.rdp100.npz and omniglot.npz.
