@@ -14,6 +14,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
     ROOT / "RESULTS.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
     ROOT / "saved_models" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
