@@ -144,6 +144,46 @@ DRAWING_CELLS = {
     "layer-norm HyperLSTM": HYPER_LSTM.format(228),
 }
 
+# The paper's section 4.3: dropout on input, output and candidates, its initial values, no schedule.
+PAPER = (
+    "--sequence-length 100 --clip-norm 1 --dropout 0.1 --recurrent-dropout 0.1 "
+    "--train-characters 100000"
+)
+PAPER_BATCH = "--batch-size 128"
+UNSCHEDULED = "--learning-rate-decay 1"
+PAPER_LN_LSTM = "--cell layer_norm_lstm --cell-option kernel_initializer=orthogonal --units {}"
+PAPER_HYPER_LSTM = (
+    "--cell hyper_lstm --cell-option hyper_initializer=paper --units {} --hyper-units {} "
+    "--embedding-dim {}"
+)
+
+
+def of_the_paper(units: int, hyper_units: int, seeds: tuple[int, ...], **more: str) -> Text:
+    """Returns the paper's comparison on Penn Treebank at a number of units.
+
+    Args:
+        units: of both networks.
+        hyper_units: of the hyper cell.
+        seeds: of the trainings.
+        **more: further rows.
+    """
+    return Text(
+        title=f"Penn Treebank, {units:,} units",
+        data="ptb",
+        shared=f"{PAPER} {PAPER_BATCH} {UNSCHEDULED}",
+        rows={
+            "layer-norm LSTM": PAPER_LN_LSTM.format(units),
+            "layer-norm HyperLSTM": PAPER_HYPER_LSTM.format(units, hyper_units, 4),
+            **more,
+        },
+        epochs=8,
+        small=1,
+        rate=0.001,
+        seeds=seeds,
+        small_seeds=(),
+    )
+
+
 EXPERIMENTS = {
     "ptb": Text(
         title="Penn Treebank",
@@ -218,6 +258,44 @@ EXPERIMENTS = {
             "epsilon 1e-3, forget bias before": with_forget_bias_before_layer_norm,
             "epsilon 1e-5, forget bias before": with_forget_bias_before_layer_norm,
         },
+    ),
+    "ptb_paper": of_the_paper(
+        1000,
+        128,
+        seeds=(0,),
+        **{
+            "LSTM": f"{PAPER_LN_LSTM.format(1000)} --no-layer-norm",
+            "HyperLSTM": f"{PAPER_HYPER_LSTM.format(1000, 128, 4)} --no-layer-norm",
+            "layer-norm HyperLSTM, embedding 16": PAPER_HYPER_LSTM.format(1000, 128, 16),
+        },
+    ),
+    "ptb_400": of_the_paper(400, 50, seeds=(0, 1)),
+    "ptb_160": of_the_paper(160, 20, seeds=(0, 1, 2)),
+    "ptb_64": of_the_paper(64, 8, seeds=(0, 1, 2)),
+    # Each row of `ptb_160` with one thing as in `ptb`.
+    "ptb_160_changes": Text(
+        title="Penn Treebank, 160 units: what the two set-ups differ in",
+        data="ptb",
+        shared=PAPER,
+        rows={
+            "layer-norm LSTM, batch 32": f"{PAPER_LN_LSTM.format(160)} {UNSCHEDULED} "
+            "--batch-size 32",
+            "layer-norm HyperLSTM, batch 32": f"{PAPER_HYPER_LSTM.format(160, 20, 4)} "
+            f"{UNSCHEDULED} --batch-size 32",
+            "layer-norm LSTM, schedule": f"{PAPER_LN_LSTM.format(160)} {PAPER_BATCH} "
+            "--patience 0 --learning-rate-decay 0.75",
+            "layer-norm HyperLSTM, schedule": f"{PAPER_HYPER_LSTM.format(160, 20, 4)} "
+            f"{PAPER_BATCH} --patience 0 --learning-rate-decay 0.75",
+            "layer-norm HyperLSTM, hyper cell of a fifth": PAPER_HYPER_LSTM.format(160, 32, 4)
+            + f" {PAPER_BATCH} {UNSCHEDULED}",
+            "layer-norm LSTM of equal weights": PAPER_LN_LSTM.format(177)
+            + f" {PAPER_BATCH} {UNSCHEDULED}",
+        },
+        epochs=8,
+        small=1,
+        rate=0.001,
+        seeds=(0,),
+        small_seeds=(),
     ),
     "kanji": Drawings(
         title="Kanji",

@@ -23,7 +23,7 @@ def experiments_of(options: argparse.Namespace) -> list[str]:
     names = list(EXPERIMENTS)
     if not Path(options.ptb).is_dir():
         print(f"Without Penn Treebank: {options.ptb} is not a folder (see --ptb)")
-        names = [name for name in names if name != "ptb"]
+        names = [name for name in names if EXPERIMENTS[name].data != "ptb"]
     if not Path(options.drawings).is_dir():
         print(f"Without drawings: {options.drawings} is not a folder (see --drawings)")
         names = [name for name in names if not isinstance(EXPERIMENTS[name], Drawings)]
