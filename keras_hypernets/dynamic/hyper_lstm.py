@@ -11,7 +11,7 @@ class HyperLSTM(HyperCellLayer):
     """LSTM layer whose weights a smaller LSTM, the hyper cell, changes at every step.
 
     Runs a `HyperLSTMCell`, which documents the equations, over sequences, with the fast loop of
-    `GatedRNN` in training. The weights are those of `keras.layers.RNN(HyperLSTMCell(...))`: move
+    `GatedRNN`. The weights are those of `keras.layers.RNN(HyperLSTMCell(...))`: move
     them with `get_weights` and `set_weights`.
 
     Args:
@@ -33,7 +33,7 @@ class HyperLSTM(HyperCellLayer):
         sequences: `(batch, time, features)`.
         initial_state: list of the states `[h, c, hyper_h, hyper_c]`, default zeros.
         mask: `(batch, time)` booleans, `False` at masked steps, which keep all states.
-        training: whether to apply dropout and run the fast loop.
+        training: whether to apply dropout.
 
     Returns:
         `(batch, time, units)` if `return_sequences`, else `(batch, units)`; with `return_state`

@@ -11,7 +11,7 @@ class HyperSimpleRNN(HyperCellLayer):
     """Simple RNN layer whose weights a smaller simple RNN, the hyper cell, changes at every step.
 
     Runs a `HyperSimpleRNNCell`, which documents the equations, over sequences, with the fast
-    loop of `GatedRNN` in training. The weights are those of
+    loop of `GatedRNN`. The weights are those of
     `keras.layers.RNN(HyperSimpleRNNCell(...))`: move them with `get_weights` and `set_weights`.
 
     Args:
@@ -33,7 +33,7 @@ class HyperSimpleRNN(HyperCellLayer):
         sequences: `(batch, time, features)`.
         initial_state: list of the states `[h, hyper_h]`, default zeros.
         mask: `(batch, time)` booleans, `False` at masked steps, which keep all states.
-        training: whether to apply dropout and run the fast loop.
+        training: whether to apply dropout.
 
     Returns:
         `(batch, time, units)` if `return_sequences`, else `(batch, units)`; with `return_state`

@@ -11,7 +11,7 @@ class LayerNormLSTM(CellLayer):
     """LSTM layer with layer normalisation of each gate and dropout without memory loss.
 
     Runs a `LayerNormLSTMCell`, which documents the equations, over sequences, with the fast
-    loop of `GatedRNN` in training. The weights are those of
+    loop of `GatedRNN`. The weights are those of
     `keras.layers.RNN(LayerNormLSTMCell(...))`: move them with `get_weights` and `set_weights`.
 
     Args:
@@ -30,7 +30,7 @@ class LayerNormLSTM(CellLayer):
         sequences: `(batch, time, features)`.
         initial_state: list of the states `[h, c]`, default zeros.
         mask: `(batch, time)` booleans, `False` at masked steps, which keep all states.
-        training: whether to apply dropout and run the fast loop.
+        training: whether to apply dropout.
 
     Returns:
         `(batch, time, units)` if `return_sequences`, else `(batch, units)`; with `return_state`
