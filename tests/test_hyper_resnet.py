@@ -128,7 +128,8 @@ class HyperResNet(tf.test.TestCase):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         for hyper in (True, False):
             model = hyper_resnet(10, 1, hyper, (8, 8, 3), 3)
-            model.compile(keras.optimizers.Adam(2e-3), loss, metrics=["accuracy"])
+            optimizer = keras.optimizers.Adam(2e-3)
+            model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
             model.fit(images, labels, epochs=15, batch_size=20, verbose=0)
             self.assertGreater(model.evaluate(images, labels, verbose=0)[1], 0.9)
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from test_stroke_model import CELLS, POINTS, small
 
-from keras_hypernets import HyperLSTM, models
+from keras_hypernets import HyperLSTM, LayerNormLSTM, models
 from keras_hypernets.models import generate_strokes, sequences, strokes
 from keras_hypernets.models.sequences import generation
 
@@ -14,7 +14,7 @@ from keras_hypernets.models.sequences import generation
 class StrokeGeneration(tf.test.TestCase):
     def test_every_cell(self):
         for cell in CELLS:
-            drawn = generate_strokes(small(cell, layers=2, dropout=0.2), 5, seed=1)
+            drawn = generate_strokes(small(cell, dropout=0.2), 5, seed=1)
             self.assertEqual((drawn.shape, drawn.dtype), ((5, 3), np.float32))
             self.assertAllInSet(drawn[:, 2], (0, 1))
             self.assertTrue(np.isfinite(drawn).all())
@@ -135,7 +135,7 @@ class Generation(tf.test.TestCase):
             [
                 keras.Input((None, 1)),
                 *before,
-                HyperLSTM(4, 3, 2, return_sequences=True),
+                LayerNormLSTM(4, return_sequences=True),
                 Wave(1),
             ]
         )
