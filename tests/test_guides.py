@@ -77,7 +77,7 @@ class Guides(unittest.TestCase):
                 [sys.executable, "-c", RUNNER, *map(str, pages)],
                 cwd=folder,
                 # XLA optimizes what it compiles, which is quicker for trainings as long as these.
-                env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "XLA_FLAGS": ""},
                 capture_output=True,
                 text=True,
             )
