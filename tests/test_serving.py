@@ -196,11 +196,12 @@ def test_requests_of_strokes(exported):
 
 
 def test_saved_model_cli(exported, tmp_path):
+    """It shows all signatures. Of each model it runs one, with inputs of every type; C runs all."""
     commands = []
     for kind, (path, _, requests, _) in exported.items():
         commands.append(f"show|--dir|{path}|--all")
         graph = saved_model_pb2.SavedModel.FromString((Path(path) / "saved_model.pb").read_bytes())
-        for name, inputs in requests:
+        for name, inputs in requests[-1:]:
             values = tmp_path / f"{kind}-{name}.npz"
             specs = graph.meta_graphs[0].signature_def[name].inputs
             dtypes = {k: tf.as_dtype(specs[k].dtype).as_numpy_dtype for k in inputs}
@@ -222,7 +223,7 @@ def test_saved_model_cli(exported, tmp_path):
             assert f"signature_def['{name}']" in shown
             for k in inputs:
                 assert f"inputs['{k}']" in shown
-        for (name, _), outputs in zip(requests, expected, strict=True):
+        for (name, _), outputs in zip(requests[-1:], expected[-1:], strict=True):
             received = {}
             for k in outputs:
                 value = np.load(tmp_path / f"{kind}-{name}" / f"{k}.npy", allow_pickle=True)
