@@ -19,7 +19,6 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from common import training  # noqa: E402  before Keras, so that TensorFlow star
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from recurrent import CHARACTERS, SIZES, make_model, variants  # noqa: E402
+from rounds import apart  # noqa: E402
 
 import keras_hypernets as hypernets  # noqa: E402
 from common import outputs  # noqa: E402
@@ -79,10 +79,7 @@ def measure(name: str, steps: int, every: int) -> dict[str, float]:
 
 def measure_apart(name: str, steps: int, every: int) -> dict[str, float]:
     """Does what `measure` does, in a process of its own."""
-    print(f"{steps} steps, {name}", file=sys.stderr)
-    options = ["--measure", name, "--steps", str(steps), "--checkpoint-every", str(every)]
-    command = [sys.executable, __file__, *options]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return apart(__file__, "--measure", name, "--steps", steps, "--checkpoint-every", every)
 
 
 def compare(names: list[str], steps: int, every: int, rounds: int) -> dict[str, dict]:

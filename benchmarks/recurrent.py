@@ -1,23 +1,32 @@
-"""How long a training step of recurrent layers takes, all of them in one run.
+"""How long recurrent layers take: to train, to predict, and to start.
 
-    python benchmarks/recurrent.py                 # sizes S and L, a few minutes each
-    python benchmarks/recurrent.py --sizes S --rounds 9
+    python benchmarks/recurrent.py                 # sizes S and L, some minutes each
+    python benchmarks/recurrent.py --sizes S --rounds 9 --starts 0 --jit off on
+    python benchmarks/recurrent.py --sweep         # some layers at 32 to 2,000 units
     python benchmarks/recurrent.py --peer labml    # also labml-nn's HyperLSTM, in PyTorch
 
-A step is forward, backward and Adam of embedding, recurrent layer, Dense(50) and softmax. Every
-round takes a few steps of each variant, in another order each time; printed are medians over the
-rounds, and ratios in the same round with their quartiles: of all variants to the faster of
-keras.layers.LSTM's two modes, and without XLA, as plain `model.compile` has it on a CPU, to
-keras.layers.LSTM and to the cell written map by map. With KERAS_BACKEND=jax all variants run
-compiled. Nothing else should run on the machine.
+The model is embedding, recurrent layer, Dense(50) and softmax. Training is `train_on_batch` (Adam),
+inference is `predict_on_batch`. Every round takes a few steps of each variant, in another order
+each time; printed are medians over the rounds, and ratios to `keras.layers.LSTM` in the same round
+with their quartiles. "jit off" is plain `model.compile` on a CPU, "jit on" is `jit_compile=True`,
+as Keras always has it on JAX.
+
+Starts are seconds of the first training step of a model, in a process of its own that has done one
+small product before. After two more steps follow the first one with a quarter fewer rows (the last
+batch of an epoch), then with sequences longer by a quarter, then with a quarter more rows. The time
+of the step itself is in them.
+
+Ratios depend on the CPU: its flags and its speed in float32 products are printed and kept. Nothing
+else should run on the machine.
 """
 
 import argparse
 import json
+import random
 import statistics
 import sys
+import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
@@ -28,7 +37,7 @@ from common import training  # noqa: E402  before Keras, so that TensorFlow star
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from map_by_map_cell import map_by_map_hyper_lstm  # noqa: E402
-from rounds import measure, print_table, summarize  # noqa: E402
+from rounds import apart, cpu, measure, print_table, summarize  # noqa: E402
 
 import keras_hypernets as hypernets  # noqa: E402
 from common import outputs  # noqa: E402
@@ -38,14 +47,24 @@ SIZES = {
     "S": {"batch": 64, "steps": 100, "inputs": 64, "units": 256, "hyper": 64, "embedding": 16},
     "L": {"batch": 128, "steps": 50, "inputs": 50, "units": 1000, "hyper": 128, "embedding": 4},
 }
-JIT = {"jit off": False, "jit on": True}
+SWEEP = {
+    str(units): {
+        **{"batch": 64, "steps": 50, "inputs": 64, "units": units, "hyper": max(16, units // 8)},
+        "embedding": 16 if units <= 512 else 4,
+    }
+    for units in (32, 64, 128, 256, 512, 1000, 2000)
+}
+LSTM = "keras.layers.LSTM"
+MAIN = (LSTM, "HyperLSTM", "LayerNormLSTM", "RNN(HyperLSTMCell)")
+# The first is that of plain `model.compile` on a CPU.
+MODES = ("off", "on") if keras.backend.backend() == "tensorflow" else ("on",)
 
 
-def variants(units: int, hyper: int, embedding: int) -> dict:
+def variants(units: int, hyper: int, embedding: int) -> dict[str, Callable[[], keras.Layer]]:
     """Makers of the layers to compare, by name."""
     options = {"return_sequences": True}
     return {
-        "keras.layers.LSTM": lambda: keras.layers.LSTM(units, **options),
+        LSTM: lambda: keras.layers.LSTM(units, **options),
         "HyperLSTM": lambda: hypernets.HyperLSTM(units, hyper, embedding, **options),
         "RNN(HyperLSTMCell)": lambda: keras.layers.RNN(
             hypernets.HyperLSTMCell(units, hyper, embedding), **options
@@ -73,8 +92,8 @@ def make_model(layer: keras.Layer, inputs: int, jit: bool) -> keras.Model:
     return model
 
 
-def labml_step(size: dict, x: np.ndarray, y: np.ndarray) -> Callable[[], object]:
-    """Makes a function of one training step of labml-nn's HyperLSTM in PyTorch."""
+def labml_steps(size: dict, x: np.ndarray, y: np.ndarray) -> list[Callable[[], object]]:
+    """Makes functions of one step of labml-nn's HyperLSTM in PyTorch: training, inference."""
     import torch
     from labml_nn.hypernetworks.hyper_lstm import HyperLSTM
 
@@ -85,64 +104,119 @@ def labml_step(size: dict, x: np.ndarray, y: np.ndarray) -> Callable[[], object]
     optimizer = torch.optim.Adam(weights)
     ids, targets = (torch.from_numpy(values.T.copy()) for values in (x, y))
 
-    def step():
+    def predict():
+        return output(layer(embedding(ids))[0])
+
+    def train():
         optimizer.zero_grad()
-        logits = output(layer(embedding(ids))[0])
-        torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()).backward()
+        torch.nn.functional.cross_entropy(predict().flatten(0, 1), targets.flatten()).backward()
         optimizer.step()
 
-    return step
+    return [train, torch.no_grad()(predict)]
 
 
-def training_steps(size: dict, peers: list[str]) -> dict[str, Callable[[], object]]:
-    """Makes functions of one training step of each variant, by its name and mode."""
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, CHARACTERS, (2, size["batch"], size["steps"]))
-    modes = JIT if keras.backend.backend() == "tensorflow" else {"jit on": True}
-    steps = {}
-    for name, make in variants(size["units"], size["hyper"], size["embedding"]).items():
-        for mode, jit in modes.items():
-            model = make_model(make(), size["inputs"], jit)
-            steps[f"{name}, {mode}"] = partial(model.train_on_batch, x, y)
+def batch_of(rows: int, steps: int) -> np.ndarray:
+    """Draws the characters of a batch and those that follow."""
+    return np.random.default_rng(0).integers(0, CHARACTERS, (2, rows, steps))
+
+
+def compare(size: dict, names: list[str], modes: list[str], peers: list[str], rounds: int) -> dict:
+    """Returns the tables of training and of inference."""
+    x, y = batch_of(size["batch"], size["steps"])
+    tasks = {"training": {}, "inference": {}}
+    makers = variants(size["units"], size["hyper"], size["embedding"])
+    for name in names:
+        for mode in modes:
+            model = make_model(makers[name](), size["inputs"], mode == "on")
+            row = f"{name}, jit {mode}"
+            tasks["training"][row] = lambda model=model: model.train_on_batch(x, y)
+            tasks["inference"][row] = lambda model=model: model.predict_on_batch(x)
     if "labml" in peers:
-        steps["labml HyperLSTM, PyTorch"] = labml_step(size, x, y)
-    return steps
+        row = "labml HyperLSTM, PyTorch"
+        tasks["training"][row], tasks["inference"][row] = labml_steps(size, x, y)
+    base = f"{LSTM}, jit {modes[0]}"
+    return {task: summarize(measure(steps, rounds), base) for task, steps in tasks.items()}
 
 
-def compare(times: dict[str, list[float]]) -> dict[str, dict]:
-    """Returns the tables of ratios, by what they are ratios to."""
-    lstm = [name for name in times if name.startswith("keras.layers.LSTM")]
-    best = min(lstm, key=lambda name: statistics.median(times[name]))
-    tables = {f"to {best}": summarize(times, best)}
-    off = {name: values for name, values in times.items() if name.endswith("jit off")}
-    if off:
-        for base in ("keras.layers.LSTM, jit off", "RNN(map by map), jit off"):
-            tables[f"without XLA, to {base}"] = summarize(off, base)
-    return tables
+def start(size: dict, name: str) -> dict[str, float]:
+    """Starts a model in this process; returns the seconds of its steps that come first."""
+    rows, steps = size["batch"], size["steps"]
+    keras.ops.convert_to_numpy(keras.ops.ones((2, 2)) @ keras.ops.ones((2, 2)))
+    layer = variants(size["units"], size["hyper"], size["embedding"])[name]()
+    model = make_model(layer, size["inputs"], MODES[0] == "on")
+    seconds = {}
+    for what, batch, more in (
+        ("first step", batch_of(rows, steps), 2),
+        ("smaller batch", batch_of(rows - rows // 4, steps), 0),
+        ("longer", batch_of(rows, steps + steps // 4), 0),
+        ("larger batch", batch_of(rows + rows // 4, steps), 0),
+    ):
+        began = time.perf_counter()
+        model.train_on_batch(*batch)
+        seconds[what] = time.perf_counter() - began
+        for _ in range(more):
+            model.train_on_batch(*batch)
+    return seconds
+
+
+def compare_starts(size: str, names: list[str], rounds: int) -> dict[str, dict[str, float]]:
+    """Returns the medians of what `start` returns in processes of their own."""
+    found = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in random.sample(names, len(names)):
+            found[name].append(apart(__file__, "--start", name, "--sizes", size))
+    return {
+        name: {what: round(statistics.median(run[what] for run in runs), 2) for what in runs[0]}
+        for name, runs in found.items()
+    }
 
 
 def main() -> None:
-    """Measures, prints and writes `results/recurrent.json`, or `recurrent_jax.json` on JAX."""
+    """Measures, prints and writes `results/recurrent.json`, or `recurrent_sweep_jax.json` etc."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--sizes", nargs="+", choices=[*SIZES, *SWEEP], help="default: all")
+    parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--jit", nargs="+", default=MODES[:1], choices=MODES)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--starts", type=int, default=3, help="rounds of starts; not in a sweep")
     parser.add_argument("--peer", nargs="+", default=[], choices=["labml"])
-    backend = keras.backend.backend()
-    name = "recurrent.json" if backend == "tensorflow" else f"recurrent_{backend}.json"
-    path = Path(__file__).parent / "results" / name
-    parser.add_argument("--output", type=Path, default=path)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--start", help=argparse.SUPPRESS)  # a variant, in this process
     options = parser.parse_args()
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    results = {"sizes": {}, "rounds": options.rounds, "backend": backend, **training.environment()}
-    for name in options.sizes:
+    sizes = SWEEP if options.sweep else SIZES
+    if options.start:
+        print(json.dumps(start(sizes[options.sizes[0]], options.start)))
+        return
+
+    backend = keras.backend.backend()
+    path = options.output
+    if path is None:
+        parts = ["recurrent", *["sweep"] * options.sweep, *[backend] * (backend != "tensorflow")]
+        path = Path(__file__).parent / "results" / f"{'_'.join(parts)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**training.environment(), "cpu": cpu()}
+    results = {"sizes": {}, "rounds": options.rounds, "backend": backend, **environment}
+    print(f"CPU: {environment['machine']['cpu']}, {json.dumps(environment['cpu'])}")
+    for name in options.sizes or sizes:
+        size = sizes[name]
+        names = list(MAIN) if options.sweep else list(variants(1, 1, 1))
+        print(f"\n{name}: {json.dumps(size)}", flush=True)
         keras.utils.clear_session()
-        tables = compare(measure(training_steps(SIZES[name], options.peer), options.rounds))
-        results["sizes"][name] = {**SIZES[name], "tables": tables}
-        print(f"\n{name}: {json.dumps(SIZES[name])}")
-        for title, table in tables.items():
-            print(f"\n{title}")
+        tables = compare(size, names, options.jit, options.peer, options.rounds)
+        for task, table in tables.items():
+            print(f"\n{task}, to {LSTM}")
             print_table(table)
-        outputs.save_json(options.output, results)
+        if options.starts and not options.sweep:
+            tables["starts"] = compare_starts(name, list(MAIN), options.starts)
+            print("\nstarts, seconds")
+            for layer, row in tables["starts"].items():
+                print(
+                    f"{layer:34}",
+                    *(f" {what} {value:.1f}" for what, value in row.items()),
+                    flush=True,
+                )
+        results["sizes"][name] = {**size, **tables}
+        outputs.save_json(path, results)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,21 @@
 """What the benchmarks share: rounds in which variants take turns, and what they amount to."""
 
+import contextlib
+import json
 import math
 import random
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 
 WARM_UPS = 2
 LEAST_SECONDS = 0.3
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 
 
 def measure(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -39,6 +46,28 @@ def _seconds_per_step(step: Callable[[], object], count: int) -> float:
     for _ in range(count):
         step()
     return (time.perf_counter() - began) / count
+
+
+def apart(script: str, *options: object) -> dict:
+    """Runs a script in a process of its own; returns the JSON that it prints."""
+    command = [sys.executable, script, *map(str, options)]
+    print(f"apart: {' '.join(command[2:])}", file=sys.stderr)
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def cpu() -> dict[str, object]:
+    """Returns what ratios depend on: the CPU's vector units, and how fast it multiplies matrices.
+
+    `sgemm_gflops` is that of NumPy on all cores. Flags are known on Linux only.
+    """
+    flags = []
+    with contextlib.suppress(OSError):
+        words = set(Path("/proc/cpuinfo").read_text().split())
+        flags = [flag for flag in FLAGS if flag in words]
+    size = 2048
+    matrix = np.random.default_rng(0).random((size, size), np.float32)
+    seconds = min(_seconds_per_step(lambda: matrix @ matrix, 1) for _ in range(10))
+    return {"flags": flags, "sgemm_gflops": round(2 * size**3 / seconds / 1e9)}
 
 
 def summarize(times: dict[str, list[float]], base: str) -> dict[str, dict]:
