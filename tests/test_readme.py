@@ -63,10 +63,14 @@ class Pages(unittest.TestCase):
             for name in ("permuted", "split")
         )
         chunked = of("chunked_cnn")["seeds"].values()
-        speed = json.loads((ROOT / "benchmarks" / "results" / "recurrent.json").read_text())
-        small, large = (
-            speed["sizes"][size]["tables"]["to keras.layers.LSTM, jit off"] for size in "SL"
+        speed, without_avx512 = (
+            json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["sizes"]
+            for name in ("recurrent", "recurrent_no_avx512")
         )
+        columns = [
+            *(speed[size][task] for task in ("training", "inference") for size in "SL"),
+            *(without_avx512[size]["tables"]["to keras.layers.LSTM, jit off"] for size in "SL"),
+        ]
         for text in (
             f"{shakespeare[hyper_lstm]:.2f} against {shakespeare[ln_lstm]:.2f}",
             f"{library[hyper_lstm]:.2f} against {library[ln_lstm]:.2f}",
@@ -77,7 +81,7 @@ class Pages(unittest.TestCase):
             f"PermutedMNIST-10 {permuted['hyper']:.2f} %, SplitMNIST {split['hyper']:.2f} %",
             f"{statistics.mean(run['test_accuracy'] for run in chunked):.1f} %",
             *(
-                f"| {small[row]['ratio']:.2f} | {large[row]['ratio']:.2f} |"
+                " | ".join(f"{table[row]['ratio']:.2f}" for table in columns)
                 for row in (
                     "HyperLSTM, jit off",
                     "LayerNormLSTM, jit off",
