@@ -48,8 +48,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.switch(
         "--sync-batch-norm",
         True,
-        "with several GPUs, take batch norm's statistics over all of them; without, a resumed "
-        "run goes on with those of the first (default: yes)",
+        "with several GPUs, compute batch norm's statistics over all of them; otherwise a resumed "
+        "run continues with those of the first GPU (default: yes)",
     )
     parser.switch("--jit-compile", "auto", "compile training with XLA (default: as Keras decides)")
     comparison.add_options(parser, "128", "runs/cifar10")

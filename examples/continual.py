@@ -4,11 +4,11 @@
     python examples/continual.py split-mnist --seeds 0 1 2
     python examples/continual.py permuted-mnist --tasks 10 --methods hyper fine-tune
 
-A hypernetwork writes the weights of a small network from the embedding of a task, and is held to
-the weights that it wrote for earlier tasks (von Oswald et al., 2020:
-https://arxiv.org/abs/1906.00695). Beside it: the same without being held to them, one plain network
-that is trained on each task in turn, and one on all of them at once. After an interruption the
-command continues.
+A hypernetwork generates the weights of a small network from the embedding of a task, and a second
+loss protects the weights for earlier tasks (von Oswald et al., 2020:
+https://arxiv.org/abs/1906.00695). For comparison: the same without protection, one plain network
+trained on each task in turn, and one trained on all of them at once. After an interruption, the
+same command resumes.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from common.continual.settings import SETTINGS, Settings
 from experiments.definitions import RESULTS
 
 WRITERS = {
-    "hyper": "written piece by piece, and held to what was written",
-    "low-rank": "one network, of which a change of low rank is written, and held",
-    "scaling": "one network, of which scales are written, and held",
-    "unprotected": "as hyper, but not held",
+    "hyper": "whole weights, those of earlier tasks protected",
+    "low-rank": "low-rank changes of one network, protected",
+    "scaling": "scales of one network, protected",
+    "unprotected": "as hyper, but not protected",
 }
 METHODS = {
     **WRITERS,
@@ -37,7 +37,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads a command line, `sys.argv` unless given."""
     parser = ArgumentParser(prog="continual.py", description=__doc__.splitlines()[0])
     parser.add_argument("benchmark", choices=list(SETTINGS))
-    parser.option("--tasks", positive_integer, 10, "of permuted-mnist")
+    parser.option("--tasks", positive_integer, 10, "number of tasks of permuted-mnist")
     explained = "; ".join(f"{name}: {text}" for name, text in METHODS.items())
     default = ["hyper", "unprotected", "fine-tune", "joint"]
     parser.option("--methods", str, default, explained, nargs="+", choices=list(METHODS))
@@ -47,7 +47,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.option("--steps", positive_integer, None, "of each task (default: the benchmark's)")
     parser.option("--seeds", seed, [0], "one run of each method for each seed", nargs="+")
     parser.option("--output", str, None, "folder (default: runs/continual/BENCHMARK)")
-    parser.add_argument("--check", action="store_true", help="is the order that of RESULTS.md?")
+    parser.add_argument(
+        "--check", action="store_true", help="compare the order of methods with RESULTS.md"
+    )
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")
     options = parser.parse_args(arguments)
     options.settings = replace(

@@ -2,7 +2,7 @@
 
     python examples/live_page.py
     python examples/live_page.py --checkpoint runs/char_lm/best.keras --output my_page
-    python -m http.server --directory my_page          # or any other server of files
+    python -m http.server --directory my_page          # or any other file server
 
 The folder has all that the page needs: the model as ONNX, and ONNX Runtime Web, which npm fetches.
 """
@@ -58,8 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
         "model to show: a .keras file or SavedModel of char_lm.py",
     )
     parser.option("--output", Path, Path("build/docs/live"), "folder to write")
-    parser.option("--prompt", str, "def ", "text that the page begins with")
-    parser.option("--temperature", temperature, 0.6, "of the sampling at the beginning")
+    parser.option("--prompt", str, "def ", "initial prompt")
+    parser.option("--temperature", temperature, 0.6, "initial temperature of the sampling")
     parser.option("--about", str, "", "what the page says of the model")
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")
     options = parser.parse_args(arguments)

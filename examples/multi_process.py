@@ -3,9 +3,9 @@
     python examples/multi_process.py --address HOST:PORT --processes 2 --process 0
     python examples/multi_process.py --address HOST:PORT --processes 2 --process 1
 
-The address is one of process 0 that the others reach. Each batch is shared out among the processes,
-and there among their devices; all hold the same weights at any time. Process 0 writes the model,
-which TensorFlow loads, too, when training ends; there are no checkpoints on the way. Keras does
+All processes must reach process 0 at the address. Each batch is split among the processes, then
+among the devices of each; all hold the same weights at any time. When training ends, process 0
+saves the model, which also loads on TensorFlow. There are no checkpoints before that. Keras does
 this on JAX: `pip install '.[examples,jax]'`.
 """
 

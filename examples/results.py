@@ -1,4 +1,4 @@
-"""The experiments of RESULTS.md, as a queue that goes on where it was stopped.
+"""The experiments of RESULTS.md, as a queue that resumes where it stopped.
 
     python examples/results.py train                       # what docs/results does not have yet
     python examples/results.py train mnist --again         # what it has too
@@ -6,9 +6,9 @@
     python examples/results.py train --small               # a reduced version of all, then
     python examples/results.py check                       # does it agree with RESULTS.md?
 
-What is compared stands in experiments/definitions.py. Each training is a process with cores of its
-own. Penn Treebank is read from the folder `--ptb`, drawings from `--drawings`, other data as in the
-examples that train.
+experiments/definitions.py lists what is compared. Each training is a process with its own cores.
+Penn Treebank is read from the folder `--ptb`, drawings from `--drawings`, other data as in the
+other examples.
 """
 
 import argparse
@@ -32,10 +32,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "experiments",
         nargs="*",
         metavar="EXPERIMENT",
-        help=f"{', '.join(EXPERIMENTS)} (default: all of which the data are there)",
+        help=f"{', '.join(EXPERIMENTS)} (default: all whose data are available)",
     )
-    train.add_argument("--row", action="append", help="row of their tables, again for another")
-    train.option("--seeds", seed, None, "of those that it would train (default: all)", nargs="+")
+    train.add_argument("--row", action="append", help="row of their tables; repeat for more rows")
+    train.option("--seeds", seed, None, "train only these seeds (default: all)", nargs="+")
     train.option("--ptb", str, "ptb", "folder with ptb.{train,valid,test}.txt")
     train.option("--drawings", str, "drawings", "folder with kanji.rdp100.npz and omniglot.npz")
     train.option(
@@ -44,7 +44,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         len(scheduling.AVAILABLE) or 1,
         "trainings at a time, 1 with a GPU; 0: one by one in this process",
     )
-    train.add_argument("--again", action="store_true", help="also what docs/results has already")
+    train.add_argument(
+        "--again", action="store_true", help="also train what docs/results already has"
+    )
     train.add_argument("--small", action="store_true", help="few steps, few seeds")
     for command in (train, report, check):
         command.option("--output", str, "runs/results", "folder of the trainings")

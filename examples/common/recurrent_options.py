@@ -23,7 +23,10 @@ def add_model_options(parser: ArgumentParser, units: int, model: str) -> None:
     parser.option("--units", positive_integer, units, "units of each recurrent layer")
     parser.option("--layers", positive_integer, 1, "recurrent layers")
     parser.option(
-        "--dropout", rate, 0.0, "rate between and after the layers; of text also before them"
+        "--dropout",
+        rate,
+        0.0,
+        "dropout rate between and after the layers; for text also before them",
     )
     group = parser.add_argument_group("options that not every cell has")
     group.add_argument(
@@ -71,14 +74,16 @@ def add_training_options(
     """Adds how long and how fast to train; `data` is what an epoch passes over."""
     duration = parser.add_mutually_exclusive_group()
     duration.add_argument("--epochs", type=positive_integer, help="epochs to train (default: 5)")
-    duration.add_argument("--steps", type=positive_integer, help="or: steps to train")
+    duration.add_argument(
+        "--steps", type=positive_integer, help="steps to train, instead of --epochs"
+    )
     parser.option(
         "--steps-per-epoch",
         positive_integer,
         None,
         f"steps between two validations and checkpoints (default: one pass over the {data})",
     )
-    parser.option("--learning-rate", positive, learning_rate, "of Adam, at the beginning")
+    parser.option("--learning-rate", positive, learning_rate, "initial learning rate of Adam")
     parser.option("--learning-rate-decay", factor, 0.5, "factor for the learning rate")
     parser.option(
         "--patience",
@@ -86,7 +91,7 @@ def add_training_options(
         1,
         "epochs without a better validation before the rate decays; 0: it decays after each epoch",
     )
-    parser.option("--clip-norm", positive, clip_norm, "largest norm of all gradients together")
+    parser.option("--clip-norm", positive, clip_norm, "maximum norm of all gradients together")
     parser.switch(
         "--jit-compile",
         None,

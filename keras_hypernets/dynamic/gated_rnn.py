@@ -31,7 +31,7 @@ class GatedRNN(keras.layers.RNN):
     dtype.
 
     Args:
-        cell: a `GatedCell`, or a list of them or `keras.layers.StackedRNNCells`, of which each
+        cell: a `GatedCell`, or several as a list or `keras.layers.StackedRNNCells`, each of which
             reads the outputs of the one before.
         return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask: as in
             `keras.layers.RNN`. Default `False`.
@@ -105,7 +105,7 @@ class GatedRNN(keras.layers.RNN):
 
     @property
     def cells(self):
-        """The list of cells, of which each reads the outputs of the one before."""
+        """The list of cells, each of which reads the outputs of the one before."""
         return cells_of(self.cell)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):

@@ -62,9 +62,9 @@ class HyperCell(GatedCell):
         embedding_dim: positive integer, size of every z. Default 16.
         weight_generation: `"scaling"` (default) or `"full"`.
         hyper_initializer: `"default"`, or `"paper"` for the initial values of the paper's appendix
-            A.2.3, under which the coordinates of a scaling embedding never differ (see
-            docs/guides/recurrent_layers.md). Full generation, which the paper lacks, starts z_x and
-            z_h at 1 / sqrt(embedding_dim).
+            A.2.3: all coordinates of a scaling embedding then get the same gradient, so they stay
+            equal (see docs/guides/recurrent_layers.md). Full generation, which is not in the paper,
+            starts z_x and z_h at 1 / sqrt(embedding_dim).
         kernel_initializer, hyper_kernel_initializer: default `None`, which means
             `"glorot_uniform"`, or `"orthogonal"` with `hyper_initializer="paper"`.
         hyper_recurrent_initializer, hyper_bias_initializer: default `"orthogonal"` and `"zeros"`.

@@ -47,10 +47,10 @@ class HyperLSTMCell(LSTMTail, HyperCell):
             a new mask at each step, in training only. Unlike Keras' `recurrent_dropout`, which
             drops `h`, it does not lose memory. Default 0.
         hyper_recurrent_dropout: the same in the hyper cell. Default 0.
-        hyper_initializer: `"default"`, or `"paper"` for the values of the paper's appendix A.2.3,
-            under which the coordinates of a scaling embedding never differ (see
-            docs/guides/recurrent_layers.md). Full generation, which the paper lacks, starts z_x and
-            z_h at 1 / sqrt(embedding_dim).
+        hyper_initializer: `"default"`, or `"paper"` for the values of the paper's appendix A.2.3:
+            all coordinates of a scaling embedding then get the same gradient, so they stay equal
+            (see docs/guides/recurrent_layers.md). Full generation, which is not in the paper,
+            starts z_x and z_h at 1 / sqrt(embedding_dim).
         **kwargs: `activation`, `recurrent_activation`, `use_bias`, `seed`; the initializers,
             regularizers and constraints of `kernel`, `recurrent`, `bias` (main cell) and
             `hyper_kernel`, `hyper_recurrent`, `hyper_bias` (hyper cell), such as

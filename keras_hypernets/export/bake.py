@@ -13,13 +13,13 @@ def bake(model: keras.Layer, condition: Any = None) -> keras.Layer:
     `keras.layers.Conv2D` and `HyperDense` by a `keras.layers.Dense`, with the generated kernel as a
     weight, a `HyperNetwork` by its target. The outputs are the same. The copy is faster for small
     batches, since it generates no kernels. It loads without keras_hypernets, and tools for Keras
-    layers, such as quantisation, apply to it. It has as many weights as the network without
-    generators, and training changes these.
+    layers, such as quantisation, apply to it. It has the weights of a network without
+    generators, and training changes them directly.
 
     To have your own layer baked, give it a method `plain_layer()` that returns a built layer with
-    the same outputs. All other layers are copied with their weights. So are recurrent layers such
-    as `HyperLSTM`, whose weights change at each time step. Layers inside nested models and
-    `TimeDistributed` are baked, those inside other wrappers are not. The copy shares no variables
+    the same outputs. All other layers are copied with their weights, including recurrent layers
+    such as `HyperLSTM`, whose weights change at each time step. Layers inside nested models and
+    `TimeDistributed` are baked; those inside other wrappers are not. The copy shares no variables
     with the model and is not compiled.
 
     Args:
@@ -29,10 +29,9 @@ def bake(model: keras.Layer, condition: Any = None) -> keras.Layer:
             condition gives a plain model of its own. Default `None`.
 
     Returns:
-        A functional or Sequential `keras.Model`; where a `HyperNetwork` with a functional target is
-        the only layer, and their inputs have the same names, its layers are those of the target.
-        For a layer, what takes its place: for a
-        `HyperNetwork` a copy of its target, of whatever kind.
+        For a model, a functional or Sequential `keras.Model`. If its only layer is a `HyperNetwork`
+        with a functional target, whose inputs have the same names, the result has the target's
+        layers. For a layer, the layer that replaces it: for a `HyperNetwork`, a copy of its target.
 
     Raises:
         ValueError: if the model is not functional or Sequential, or not built; if a layer's weights

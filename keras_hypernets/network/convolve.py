@@ -47,7 +47,7 @@ def convolve(
 def convolve_depthwise(inputs, kernels, strides, dilation_rate, padding):
     """Convolves each channel of each sample with its own kernels.
 
-    The arguments are those of `convolve`, but for the kernels, which are
+    The arguments are those of `convolve`, except the kernels, which are
     `(batch, *size, channels, multiplier)`. Outputs have `channels * multiplier` channels.
     """
     size = kernels.shape[1:-2]

@@ -45,17 +45,17 @@ class HyperNetwork(keras.Layer):
         theta = theta_0 + h(condition)
         outputs = target(inputs; theta)
 
-    The target runs with these weights as it is: nested, subclassed and composite models, masks,
-    batch normalization and dropout need nothing special. Its regularizers apply to the weights with
-    which it runs, no longer to a trainable base.
+    The target needs no changes: nested, subclassed and composite models, masks, batch
+    normalization and dropout work as usual. Its regularizers apply to the generated weights, base
+    included, and no longer to a trainable base alone.
 
     Args:
         target: a built `keras.Model` or `keras.Layer`.
         target_weights: which weights are generated: a regular expression that `re.search` looks
             for in `variable.path`, a list of them, or a function that returns whether a variable is
             generated. A function is not saved, but what it has chosen is. Default `None`: all
-            trainable weights, or with a `KernelGenerator` all whose shape consists of its tiles.
-            The others stay weights of the target.
+            trainable weights, or with a `KernelGenerator` all weights that consist of whole tiles.
+            The other weights stay in the target.
         generator: a layer from the condition to `(rows, features)`, in place of the hidden layers;
             or a `KernelGenerator`, which generates kernels tile by tile from learned embeddings. A
             layer that reads integers must begin with a `keras.Input` of their dtype. Default
@@ -65,8 +65,8 @@ class HyperNetwork(keras.Layer):
         embedding_dim: size of the learned embedding that takes the place of a condition. Default
             `None`: there is a condition.
         per_sample: whether each sample has weights of its own, from its own condition. Default
-            `False`: the first row of the condition serves the whole batch. On TensorFlow XLA cannot
-            compile recurrent layers with weights of each sample's own.
+            `False`: the first row of the condition serves the whole batch. On TensorFlow, XLA
+            cannot compile recurrent layers with per-sample weights.
         generation: how a weight is written:
 
             - `"full"` (default): number by number.
@@ -76,27 +76,31 @@ class HyperNetwork(keras.Layer):
               have a scale for each element.
         rank: positive integer, the rank of `"low_rank"`. Default `None`.
         alpha: number above 0. Default `None`: `rank`.
-        chunk_size: how many numbers the generator writes at once, for a smaller generator. It then
-            runs once for each chunk, whose learned embedding it reads beside the condition. Default
-            `None`: all at once.
+        chunk_size: how many numbers the generator writes at once. A smaller chunk makes a smaller
+            generator, which runs once for each chunk and reads the chunk's learned embedding beside
+            the condition. Default `None`: all at once.
         chunk_embedding_dim: size of a chunk's embedding. Default 8.
-        base: what generated weights are added to: `"trainable"` (default), the target's own
-            weights, which are trained too; `"frozen"`, these, but frozen, in the target itself
-            too, whose other weights stay as they were; `None`, nothing: the target's own
-            values are neither counted, saved nor trained. With a base the target starts as it is.
-            Without one, kernels start with the standard deviation, and vectors at the values, that
-            the target's own have, or with a `chunk_size` each vector at its mean.
-        condition_encoding: `"cos_sin"` encodes a condition in [0, 1] as the cosine and sine of
-            pi / 2 times it, so that its magnitude does not matter
+        base: what the generated values are added to:
+
+            - `"trainable"` (default): the target's own weights, which train too.
+            - `"frozen"`: the target's own weights, frozen, also for other uses of the target. Its
+              other weights are not affected.
+            - `None`: nothing. The target's own values are not counted, saved or trained.
+
+            With a base, the outputs start as those of the target. Without one, kernels start with
+            the standard deviation of the target's kernels, and vectors at the target's values, or
+            with a `chunk_size` at their mean.
+        condition_encoding: `"cos_sin"` encodes a condition c in [0, 1] as cos(pi c / 2) and
+            sin(pi c / 2), so that small and large conditions have the same norm
             ([Ortiz et al., 2023](https://arxiv.org/abs/2304.07645)). Default `None`.
         **kwargs: arguments of `keras.Layer`.
 
     Call arguments:
         inputs: the target's inputs.
-        condition: a tensor `(rows, features)`, or what `generator` reads. With `per_sample`, there
-            is a row for each sample. Otherwise there is one row, or one for each sample, all equal,
-            as `fit` needs them. Rows that differ are an error, except on JAX and where XLA
-            compiles the model: there the first row is used.
+        condition: a tensor `(rows, features)`, or what `generator` reads. With `per_sample`, one
+            row for each sample. Otherwise one row, or for `fit` equal rows, one for each sample.
+            Rows that differ raise an error, except on JAX and where XLA compiles the model: there
+            the first row is used.
         training: whether the target runs in training mode.
         **kwargs: other arguments of the target's call, such as the `value` of an attention layer:
             all of them tensors, or none.
@@ -298,7 +302,7 @@ class HyperNetwork(keras.Layer):
         return weights
 
     def protect(self, conditions, strength, tasks_per_step=None):
-        """Holds the generator to the weights that it writes now for these conditions.
+        """Adds a loss that keeps the weights generated for these conditions as they are now.
 
         From the next `compile` on, each call of the layer in training adds the loss
 
@@ -308,15 +312,15 @@ class HyperNetwork(keras.Layer):
         learns one task after the other without forgetting (eq. 2 of
         [von Oswald et al., 2020](https://arxiv.org/abs/1906.00695)). The conditions and the
         weights written for them are kept as they are now, in `.keras` and `.weights.h5` files too.
-        What was protected before is no longer, so pass the conditions of all earlier tasks. A model
-        that calls the layer twice adds the loss twice, but on JAX, where Keras keeps only what the
-        last call has added.
+        Each call replaces the one before, so pass the conditions of all earlier tasks. A model that
+        calls the layer twice adds the loss twice, except on JAX, where Keras keeps only the losses
+        of the last call.
 
         Args:
             conditions: as in a call, with a row for each task.
             strength: number of at least 0.
-            tasks_per_step: how many of the tasks, drawn anew for each step, stand for all. Default
-                `None`: all.
+            tasks_per_step: number of tasks that each step draws at random, from which it estimates
+                the loss. Default `None`: all tasks.
 
         Raises:
             ValueError: if the layer is not built, or has no condition, or an argument does not fit.

@@ -21,7 +21,7 @@ def add_options(parser: ArgumentParser, batch_size: str, output: str) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue the runs in --output as if they had not been stopped, or begin them",
+        help="resume the runs in --output, to the same results, or start them",
     )
     tensorboard_option(parser)
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")

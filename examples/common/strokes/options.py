@@ -40,7 +40,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     train.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in --output as if it had not been stopped, or begin it",
+        help="resume the run in --output, to the same result, or start it",
     )
     tensorboard_option(train)
     for command in (evaluate, generate, export):
@@ -79,8 +79,8 @@ def _add_data_options(parser):
         "--resolution",
         at_least_zero,
         None,
-        "width of the grid of the coordinates, which is made up for by noise (default: 1 if all "
-        "are whole numbers, else 0)",
+        "grid spacing of the coordinates, and width of the uniform noise added to them (default: 1 "
+        "if all are whole numbers, else 0)",
     )
     parser.option(
         "--train-drawings", count, 1000, "training drawings to evaluate, the first ones; 0: all"

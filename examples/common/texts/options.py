@@ -47,18 +47,26 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     train.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in --output as if it had not been stopped, or begin it",
+        help="resume the run in --output, to the same result, or start it",
     )
     tensorboard_option(train)
     for command in (evaluate, generate, export):
         command.option("--checkpoint", str, CHECKPOINT, "model to load, a .keras file")
-    train.option("--prompt", str, None, "beginning of the sample (default: of the validation text)")
+    train.option(
+        "--prompt", str, None, "beginning of the sample (default: that of the validation text)"
+    )
     generate.option("--prompt", str, None, "text to continue", required=True)
     generate.option(
-        "--top-k", positive_integer, None, "draw from so many characters (default: all)"
+        "--top-k",
+        positive_integer,
+        None,
+        "sample from this many most likely characters (default: all)",
     )
     generate.option(
-        "--top-p", factor, None, "draw from the most likely characters of this share (default: all)"
+        "--top-p",
+        factor,
+        None,
+        "sample from the most likely characters of this total probability (default: all)",
     )
     generate.option("--stop", str, None, "text that ends the writing, such as $'\\n\\n'")
     for command in (train, generate):
@@ -89,7 +97,7 @@ def _add_data_options(parser):
         "--validation-share",
         float,
         0.05,
-        "share of a file or folder that is validation text, and as much again test text",
+        "share of a file or folder to use as validation text, and the same again as test text",
     )
 
 

@@ -22,7 +22,7 @@ class MixtureDensity(keras.layers.Dense):
 
     Args:
         mixtures: positive integer, number of Gaussians. Default 20.
-        **kwargs: arguments of `keras.layers.Dense`, but for `units` and `activation`.
+        **kwargs: arguments of `keras.layers.Dense`, except `units` and `activation`.
 
     Call arguments:
         inputs: `(..., features)`.

@@ -9,7 +9,7 @@ from keras import ops
 def previous_points(strokes: Any) -> Any:
     """Returns what a stroke model reads to predict each point: the point before it.
 
-    Before the first point that is (0, 0, 0), from where `generate_strokes` begins too.
+    The first point follows (0, 0, 0), where `generate_strokes` starts too.
 
     Args:
         strokes: `(batch, time, 3)`.

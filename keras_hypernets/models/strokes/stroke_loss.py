@@ -15,8 +15,8 @@ def stroke_loss(strokes: Any, parameters: Any) -> Any:
 
         loss = - log sum_k pi_k N(dx, dy | mu_k, sigma_k, rho_k) - log p(pen)
 
-    A density may exceed 1, so a loss may be negative. It is computed in float32, also for
-    parameters in half precision, or in float64 if they are.
+    A density may exceed 1, so a loss may be negative. It is computed in float64 for
+    float64 parameters, otherwise in float32.
 
     As a loss function, `model.compile(loss=stroke_loss)`, it takes a weight for each point: pad
     drawings to equal lengths with any finite values, and pass a `sample_weight` `(batch, time)` of
