@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.option("--output", Path, Path("build/docs/live"), "folder to write")
     parser.option("--prompt", str, "def ", "initial prompt")
     parser.option("--temperature", temperature, 0.6, "initial temperature of the sampling")
-    parser.option("--about", str, "", "what the page says of the model")
+    parser.option("--about", str, "", "what the page says about the model")
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")
     options = parser.parse_args(arguments)
 

@@ -31,14 +31,16 @@ def parse(arguments):
         prog="multi_process.py", description=__doc__.splitlines()[0]
     )
     parser.option("--address", str, None, "host and port of process 0", required=True)
-    parser.option("--processes", command_line.positive_integer, None, "how many", required=True)
+    parser.option(
+        "--processes", command_line.positive_integer, None, "number of processes", required=True
+    )
     parser.option("--process", command_line.count, None, "which of them this is", required=True)
     parser.option("--data", str, "python-stdlib", "text, as for char_lm.py")
     parser.option("--units", command_line.positive_integer, 160, "of the HyperLSTM")
     parser.option("--batch-size", command_line.positive_integer, 32, "of all processes together")
     parser.option("--sequence-length", command_line.length, 100, "characters in a row of a batch")
     parser.option("--steps-per-epoch", command_line.positive_integer, 250, "training steps")
-    parser.option("--epochs", command_line.positive_integer, 4, "how many")
+    parser.option("--epochs", command_line.positive_integer, 4, "number of epochs")
     parser.option("--learning-rate", command_line.positive, 0.008, "of Adam")
     parser.option("--output", str, "runs/multi_process/model.keras", "file for the model")
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")

@@ -67,8 +67,8 @@ def tensorboard_option(parser: ArgumentParser) -> None:
         "--tensorboard",
         str,
         None,
-        "folder for figures and spreads of the generated weights after each epoch, which "
-        "TensorBoard shows (default: none)",
+        "folder for TensorBoard: figures and spreads of the generated weights after each epoch "
+        "(default: none)",
     )
 
 

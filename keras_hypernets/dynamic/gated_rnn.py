@@ -17,9 +17,9 @@ class GatedRNN(keras.layers.RNN):
     (`dynamic/recurrence/tensorflow.py` explains how). Values and gradients are those of
     `keras.layers.RNN(cell)`. The faster loop runs in training, and in TensorFlow's `predict` and
     `evaluate` with more than 16 steps. Keras' own loop runs elsewhere, such as in a SavedModel, and
-    with `unroll=True`, in eager TensorFlow, on PyTorch, and for a cell that overrides `call` or
-    `draw_dropout_masks` or whose dtype is not the layer's. Eager calls outside training compile
-    Keras' loop once, on TensorFlow for more than 16 steps.
+    always with `unroll=True`, in eager TensorFlow, on PyTorch, and for cells that override `call`
+    or `draw_dropout_masks` or have another dtype than the layer. Eager calls outside training
+    compile Keras' loop once, on TensorFlow for more than 16 steps.
 
     On TensorFlow, XLA compiles the loop, in parts that run in parallel. On a CPU, leave the model's
     `jit_compile` at its default, off.

@@ -40,7 +40,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             "characters of the training text to evaluate, from its beginning; 0: all",
         )
     add_model_options(train, 160, "models.char_language_model")
-    train.option("--token-embedding-size", positive_integer, None, "default: one-hot characters")
+    train.option(
+        "--token-embedding-size",
+        positive_integer,
+        None,
+        "size of learned character vectors (default: one-hot characters)",
+    )
     _add_batching_options(train)
     add_training_options(train, "text", learning_rate=0.008, clip_norm=1.0)
     train.option("--output", str, "runs/char_lm", "folder for everything the run writes")
