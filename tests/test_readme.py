@@ -68,7 +68,9 @@ class Pages(unittest.TestCase):
             for name in ("recurrent", "recurrent_no_avx512")
         )
         columns = [
-            *(speed[size][task] for task in ("training", "inference") for size in "SL"),
+            speed["S"]["training"],
+            speed["L"]["training"],
+            speed["S"]["inference"],
             *(without_avx512[size]["tables"]["to keras.layers.LSTM, jit off"] for size in "SL"),
         ]
         for text in (
@@ -86,7 +88,6 @@ class Pages(unittest.TestCase):
                     "HyperLSTM, jit off",
                     "LayerNormLSTM, jit off",
                     "RNN(HyperLSTMCell), jit off",
-                    "labml HyperLSTM, PyTorch",
                 )
             ),
         ):

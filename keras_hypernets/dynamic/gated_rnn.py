@@ -1,5 +1,7 @@
 """GatedRNN: `keras.layers.RNN`, but faster in training, for any GatedCell."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -7,6 +9,8 @@ from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.recorder import Recorder, carried_states, carries_float32
 from keras_hypernets.dynamic.traced_once import FEW, compiled_if_eager
 from keras_hypernets.validation import boolean, keras_object, positive_integer
+
+LARGE = 2_000_000  # numbers in the kernels of the states: about 700 units
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -16,10 +20,10 @@ class GatedRNN(keras.layers.RNN):
     The loop computes each kernel's gradient in one product over many steps
     (`dynamic/recurrence/tensorflow.py` explains how). Values and gradients are those of
     `keras.layers.RNN(cell)`. The faster loop runs in training, and in TensorFlow's `predict` and
-    `evaluate` with more than 16 steps. Keras' own loop runs elsewhere, such as in a SavedModel, and
-    always with `unroll=True`, in eager TensorFlow, on PyTorch, and for cells that override `call`
-    or `draw_dropout_masks` or have another dtype than the layer. Eager calls outside training
-    compile Keras' loop once, on TensorFlow for more than 16 steps.
+    `evaluate` with more than 16 steps and up to about 700 units. Keras' own loop runs elsewhere,
+    such as in a SavedModel, and always with `unroll=True`, in eager TensorFlow, on PyTorch, and for
+    cells that override `call` or `draw_dropout_masks` or have another dtype than the layer. Eager
+    calls outside training compile Keras' loop once, on TensorFlow for more than 16 steps.
 
     On TensorFlow, XLA compiles the loop, in parts that run in parallel. On a CPU, leave the model's
     `jit_compile` at its default, off.
@@ -118,9 +122,7 @@ class GatedRNN(keras.layers.RNN):
             return super().inner_loop(sequences, initial_state, mask, training=training)
         # Then `linear_maps`, `tail` and `dropout_rates` define a cell, unless it draws other masks.
         known = all(type(cell).draw_dropout_masks is GatedCell.draw_dropout_masks for cell in cells)
-        recur = None
-        if known and not self.unroll:
-            recur = _fast_loop(training, sequences.shape[1])
+        fast = known and not self.unroll
         if mask is not None:
             mask = ops.cast(mask, "bool")
             mask = mask if len(mask.shape) == 3 else mask[..., None]
@@ -140,6 +142,7 @@ class GatedRNN(keras.layers.RNN):
                 "unroll": self.unroll,
             }
             arguments = sequences, of_cell, mask
+            recur = _fast_loop(cell, training, sequences.shape[1]) if fast else None
             if recur is not None:
                 found = self._fast(recur, cell, options, *arguments, training)
             elif training or self.unroll:
@@ -190,10 +193,11 @@ def _loop_of_keras(cell, options, sequences, initial_state, mask, training=False
     return output[:, -1], output, states
 
 
-def _fast_loop(training, time):
+def _fast_loop(cell, training, time):
     """Returns the backend's `recur`, or None for Keras' loop.
 
     Args:
+        cell: the cell to run.
         training: whether the layer trains.
         time: number of steps, None if unknown.
     """
@@ -202,7 +206,7 @@ def _fast_loop(training, time):
         import tensorflow as tf
 
         # In eager mode, as with `run_eagerly=True`, compiling the pieces would not pay.
-        if tf.inside_function() and (training or _in_step_of_model(time)):
+        if tf.inside_function() and (training or _in_step_of_model(cell, time)):
             from keras_hypernets.dynamic.recurrence.tensorflow import recur
 
             return recur
@@ -213,11 +217,12 @@ def _fast_loop(training, time):
     return None
 
 
-def _in_step_of_model(time):
-    """Returns whether `predict` or `evaluate` of a model runs more than a few steps.
+def _in_step_of_model(cell, time):
+    """Returns whether `predict` or `evaluate` of a model runs more than a few steps of a cell.
 
     Functions that are not theirs may be traced for a SavedModel, LiteRT or ONNX, where XLA's code
-    cannot go.
+    cannot go. Large kernels TensorFlow multiplies faster than XLA, by more than the loop saves
+    where there is no gradient.
     """
     import tensorflow as tf
 
@@ -226,4 +231,6 @@ def _in_step_of_model(time):
         names.append(getattr(graph, "name", ""))
         graph = getattr(graph, "outer_graph", None)
     few = time is not None and time <= FEW
-    return not few and any("step_on_" in name for name in names)
+    kernels = [kernel for maps in cell.linear_maps.values() for kernel in maps.items()]
+    size = sum(math.prod(kernel.shape) for source, kernel in kernels if source != "x")
+    return not few and size <= LARGE and any("step_on_" in name for name in names)
