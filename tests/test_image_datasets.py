@@ -44,16 +44,13 @@ class TestDigits:
 
 
 class TestTensorflowDatasets:
-    @pytest.mark.parametrize(
-        ("name", "train", "shape"),
-        [("mnist", 55_000, (28, 28, 1)), ("cifar10", 45_000, (32, 32, 3))],
-    )
-    def test_split(self, name, train, shape):
-        if not os.path.isdir(os.path.join(PREPARED, name)):
-            pytest.skip(f"TFDS_DATA_DIR has no {name}")
-        data = datasets.load_images(name)
-        assert data.image_shape == shape
-        assert [len(data.train[1]), len(data.validation[1])] == [train, 5_000]
+    def test_split(self):
+        """Of CIFAR-10 `test_image_examples` reads the number of training images."""
+        if not os.path.isdir(os.path.join(PREPARED, "mnist")):
+            pytest.skip("TFDS_DATA_DIR has no mnist")
+        data = datasets.load_images("mnist")
+        assert data.image_shape == (28, 28, 1)
+        assert [len(data.train[1]), len(data.validation[1])] == [55_000, 5_000]
         assert len(data.test()[0]) == 10_000
         assert data.classes == 10
 

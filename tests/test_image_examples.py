@@ -103,7 +103,7 @@ def arrays(folder):
 
 class TestMnist:
     def test_digits_end_to_end(self, tmp_path, capsys):
-        arguments = ["--dataset", "digits", "--epochs", "12", "--seeds", "0", "1"]
+        arguments = ["--dataset", "digits", "--epochs", "6", "--seeds", "0", "1"]
         mnist.main([*arguments, "--output", str(tmp_path)])
         printed = capsys.readouterr().out
         results = json.loads((tmp_path / "results.json").read_text())

@@ -75,6 +75,8 @@ def main(folder, optimizer, names, address=None, processes=1, process=0):
     if address:
         keras.distribution.initialize(address, int(processes), int(process))
     if ON_TENSORFLOW:
+        # Which takes longer than a few steps: see conftest.py.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         cpu = tf.config.list_physical_devices("CPU")[0]
         devices = [tf.config.LogicalDeviceConfiguration()] * 2
         tf.config.set_logical_device_configuration(cpu, devices)
