@@ -221,11 +221,14 @@ def test_training_with_padding():
 
 
 @only("tensorflow", "half precision on a CPU takes minutes elsewhere")
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision(policy):
+@pytest.mark.parametrize(
+    ("policy", "cell", "layers"),
+    [("mixed_float16", "hyper_lstm", 1), ("mixed_bfloat16", "layer_norm_lstm", 2)],
+)
+def test_mixed_precision(policy, cell, layers):
     keras.config.set_dtype_policy(policy)
     try:
-        model = small()
+        model = small(cell, layers=layers)
         model.compile("sgd", models.stroke_loss)
         x = POINTS.astype("float32")
         history = model.fit(strokes.previous_points(x), x, verbose=0).history
