@@ -1,6 +1,7 @@
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,14 @@ import demo
 from common import training
 from common.texts import datasets
 
-RATES = (*demo.LEARNING_RATES, 0.064, 0.128)
+RATES = (*demo.RATES, 0.064, 0.128)
 
 
 class QuickRun:
     """Stands in for a training run; its results depend on the cell and the learning rate."""
 
     validation = "val_bits_per_character"
+    prompt = "def"
     bits = {}
     trained = []
 
@@ -27,6 +29,7 @@ class QuickRun:
         self.options = options
         self.output = Path(options.output)
         self.output.mkdir(parents=True, exist_ok=True)
+        self.monitors = []
 
     def fit(self):
         self.trained.append((self.options.cell, self.options.learning_rate, self.options.epochs))
@@ -35,7 +38,11 @@ class QuickRun:
         if math.isnan(bits):
             raise training.Diverged
         self.history = [
-            {"step": 250 * n, "bits_per_character": 2.0, "val_bits_per_character": bits / n}
+            {
+                "step": self.options.steps_per_epoch * n,
+                "bits_per_character": 2.0,
+                "val_bits_per_character": bits / n,
+            }
             for n in range(1, self.options.epochs + 1)
         ]
         return self.history
@@ -59,6 +66,19 @@ def quick_run(monkeypatch):
     return QuickRun
 
 
+def test_no_choice(quick_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(QuickRun, "bits", {"hyper_lstm": [4, 5, 6], "lstm": [6, 7, 5]})
+    demo.main(["--steps-per-epoch", "7", "--output", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "The HyperLSTM wins: it needs 20.0% fewer" in out
+    assert "What the HyperLSTM writes:\n\ndef sample\n" in out
+    assert "were chosen" not in out
+    assert quick_run.trained == [("hyper_lstm", 0.008, demo.LONG), ("lstm", 0.032, demo.LONG)]
+    assert f"All training took {2 * demo.LONG * 10 / 60:.1f} minutes." in out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["LSTM"]["history"][0]["step"] == 7
+
+
 @pytest.mark.parametrize(
     ("hyper_lstm", "lstm", "rates", "verdict"),
     [
@@ -67,13 +87,13 @@ def quick_run(monkeypatch):
         ([5, 4, 3, 2, 6], [5, 1, 4], (0.064, 0.016), "The LSTM wins: it needs 50.0% fewer"),
     ],
 )
-def test_demo(hyper_lstm, lstm, rates, verdict, quick_run, tmp_path, capsys, monkeypatch):
+def test_choice(hyper_lstm, lstm, rates, verdict, quick_run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(QuickRun, "bits", {"hyper_lstm": hyper_lstm, "lstm": lstm})
-    demo.main(["--output", str(tmp_path)])
+    demo.main(["--choose-learning-rates", "--output", str(tmp_path)])
     out = capsys.readouterr().out
     assert verdict in out
-    assert "What the HyperLSTM writes:\n\ndef sample\n" in out
     assert str(tmp_path / f"hyperlstm-{rates[0]}" / "saved_model") in out
+    assert "Learning rates were chosen on the validation text from 0.008, 0.016, 0.032" in out
     expected = []  # a best rate at the top of the grid has the next one tried
     for cell, bits, best in (("hyper_lstm", hyper_lstm, rates[0]), ("lstm", lstm, rates[1])):
         tried = RATES[: max(3, len(bits))]
@@ -91,12 +111,23 @@ SMALL = """
 import sys
 import demo
 
-# The cell that takes the least time to compile, a rate that is good and one that is not.
 demo.HYPER_LSTM = "--cell hyper_simple_rnn --units 6 --hyper-units 4 --embedding-dim 2".split()
-demo.TRAINING = "--batch-size 4 --sequence-length 10 --steps-per-epoch 4 --length 20".split()
-demo.TRAINING += ["--data", sys.argv[1], "--train-characters", "2000"]
-demo.LEARNING_RATES, demo.SHORT, demo.LONG = (0.01, 1e9), 1, 2
-demo.main(["--output", sys.argv[2]])
+demo.TRAINING = "--batch-size 4 --sequence-length 10 --length 20".split()
+demo.TRAINING += ["--prompt", "def ", "--data", sys.argv[1], "--train-characters", "2000"]
+demo.LONG = 2
+write = demo.models.char_lm.generate
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+demo.models.char_lm.generate = interrupt
+for _ in range(2):
+    try:
+        demo.main(["--steps-per-epoch", "4", "--output", sys.argv[2]])
+    except KeyboardInterrupt:
+        demo.models.char_lm.generate = write
 """
 
 
@@ -111,7 +142,12 @@ def test_small_but_real(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert f"SavedModel  {tmp_path / 'hyperlstm-0.01' / 'saved_model'}" in done.stdout
+    assert "8 steps of 4 x 10 characters, 0 of them done" in done.stdout
+    assert "8 steps of 4 x 10 characters, 4 of them done" in done.stdout
+    shown = re.findall(r"^ +(\d+)  +\d\.\d{3}   'def .{60,}'$", done.stdout, re.MULTILINE)
+    assert shown == ["8", "4", "8"]  # the interruption came in place of the first line
+    assert f"SavedModel  {tmp_path / 'hyperlstm-0.008' / 'saved_model'}" in done.stdout
+    assert "Epoch" not in done.stdout
     assert "retracing" not in done.stderr
 
 

@@ -32,6 +32,7 @@ class Run:
         model: the model in training.
         score: name of what is to become less, in the logs (there after `val_`) and in the results.
         axis: the same in words.
+        verbose: what Keras shows of training: 0 nothing, 1 a bar, 2 a line for each epoch.
         card_score: name in the results of what the card of the SavedModel quotes.
         batch: what a batch holds, in words.
         may_change: the settings that a run may have others of when it is resumed.
@@ -51,6 +52,7 @@ class Run:
         self.settings = {name: v for name, v in vars(options).items() if name not in NOT_SETTINGS}
         self.settings |= options.cell_options | settings
         self.settings |= {"steps_per_epoch": self.steps_per_epoch}
+        self.verbose = 1 if sys.stdout.isatty() else 2
         keras.utils.clear_session()
         keras.utils.set_random_seed(options.seed)
 
@@ -99,7 +101,7 @@ class Run:
                 steps_per_epoch=min(left, self.steps_per_epoch),
                 initial_epoch=checkpoint.epoch,
                 epochs=checkpoint.epoch + math.ceil(left / self.steps_per_epoch),
-                verbose=1 if sys.stdout.isatty() else 2,
+                verbose=self.verbose,
                 callbacks=[
                     training.LastStep(checkpoint, self.steps),
                     *self.callbacks,
