@@ -1,7 +1,7 @@
 """What quantisation in LiteRT costs trained networks in accuracy.
 
     python examples/mnist.py --networks hyper
-    make demo
+    python examples/demo.py --steps-per-epoch 250
     python benchmarks/quantization.py
 
 The image classifier is baked, so that its generated kernel is a constant like any other, and reads

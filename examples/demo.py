@@ -29,7 +29,7 @@ TRAINING += ["--prompt", "    def "]  # a method
 BEST_RATES = {"HyperLSTM": 0.008, "LSTM": 0.032}
 RATES = (0.008, 0.016, 0.032)
 SHORT, LONG = 2, 8  # epochs
-LINE = 60  # characters written after each epoch
+LINE = 36  # characters written after each epoch
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -144,7 +144,7 @@ def test_small_but_real(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "8 steps of 4 x 10 characters, 0 of them done" in done.stdout
     assert "8 steps of 4 x 10 characters, 4 of them done" in done.stdout
-    shown = re.findall(r"^ +(\d+)  +\d\.\d{3}   'def .{60,}'$", done.stdout, re.MULTILINE)
+    shown = re.findall(r"^ +(\d+)  +\d\.\d{3}   'def .{36,}'$", done.stdout, re.MULTILINE)
     assert shown == ["8", "4", "8"]  # the interruption came in place of the first line
     assert f"SavedModel  {tmp_path / 'hyperlstm-0.008' / 'saved_model'}" in done.stdout
     assert "Epoch" not in done.stdout
