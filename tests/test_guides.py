@@ -49,8 +49,8 @@ PRINTED = {
     "how_it_works": ["True"],
     "moving_here": ["True", "True", "(2, 32)", "(2, 32)", "(2, 10, 32)", "(2, 8, 8, 8, 3)"],
 }
-# All pages in one process, since TensorFlow takes seconds to start; each begins as in a new one. Its
-# graphs are not optimized, as in conftest.py.
+# All pages in one process, since TensorFlow takes seconds to start; each begins as in a new one.
+# Graphs are not optimized, as in conftest.py.
 RUNNER = """
 import os, pathlib, sys
 import keras, tensorflow as tf
