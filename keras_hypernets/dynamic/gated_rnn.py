@@ -1,4 +1,4 @@
-"""GatedRNN: `keras.layers.RNN`, but faster in training, for any GatedCell."""
+"""GatedRNN: a faster `keras.layers.RNN` for any GatedCell."""
 
 import math
 
@@ -231,6 +231,6 @@ def _in_step_of_model(cell, time):
         names.append(getattr(graph, "name", ""))
         graph = getattr(graph, "outer_graph", None)
     few = time is not None and time <= FEW
-    kernels = [kernel for maps in cell.linear_maps.values() for kernel in maps.items()]
-    size = sum(math.prod(kernel.shape) for source, kernel in kernels if source != "x")
+    sources = [item for maps in cell.linear_maps.values() for item in maps.items()]
+    size = sum(math.prod(kernel.shape) for source, kernel in sources if source != "x")
     return not few and size <= LARGE and any("step_on_" in name for name in names)
