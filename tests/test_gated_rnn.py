@@ -227,7 +227,7 @@ class AsALayer(tf.test.TestCase):
 
         calls = []
         original = engine.recur
-        engine.recur = lambda *arguments: calls.append(1) or original(*arguments)
+        engine.recur = lambda *args, **options: calls.append(1) or original(*args, **options)
         try:
             for options, fast in (
                 ({"training": True}, True),

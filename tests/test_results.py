@@ -265,6 +265,16 @@ def test_again_reaches_the_processes(kept, processes, tmp_path):
     assert sorted(processes.jobs) == [("mnist", "plain", n) for n in range(3)]
 
 
+def test_data_reaches_the_processes(processes, tmp_path):
+    folders = ["--ptb", str(tmp_path / "texts"), "--drawings", str(tmp_path / "strokes")]
+    command = ["train", "kanji", "--row", "LSTM", "--seeds", "0", *folders]
+    results.main([*command, "--output", str(tmp_path)])
+    (started,) = processes.started.read_text().splitlines()
+    (arguments, _) = json.loads(started)
+    options = results.parse(arguments)
+    assert ["--ptb", options.ptb, "--drawings", options.drawings] == folders
+
+
 @pytest.mark.parametrize(("name", "row"), [("mnist", "hyper"), ("symmetry", "default, 16")])
 def test_where_no_first_seed_is_needed(name, row, processes, tmp_path):
     processes.fail((row, 0))

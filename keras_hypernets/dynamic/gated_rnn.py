@@ -1,5 +1,6 @@
 """GatedRNN: a faster `keras.layers.RNN` for any GatedCell."""
 
+import functools
 import math
 
 import keras
@@ -162,8 +163,7 @@ class GatedRNN(keras.layers.RNN):
         drops = training and any(rate > 0 for rate, _ in cell.dropout_rates.values())
         seed = cell.seed_generator.next() if drops else None
         all_steps = options["return_sequences"]
-        more = () if training else (False,)
-        outputs, last = recur(cell, x, state, mask, seed, all_steps, self.checkpoint_every, *more)
+        outputs, last = recur(cell, x, state, mask, seed, all_steps, self.checkpoint_every)
         if mask is not None and options["zero_output_for_mask"]:
             keep = mask if all_steps else mask[-1]
             outputs = ops.where(keep, outputs, ops.zeros_like(outputs))
@@ -206,10 +206,11 @@ def _fast_loop(cell, training, time):
         import tensorflow as tf
 
         # In eager mode, as with `run_eagerly=True`, compiling the pieces would not pay.
-        if tf.inside_function() and (training or _in_step_of_model(cell, time)):
+        compiled = tf.inside_function()
+        if compiled and (training or (_pays_in_inference(cell, time) and _in_step_of_model())):
             from keras_hypernets.dynamic.recurrence.tensorflow import recur
 
-            return recur
+            return functools.partial(recur, training=training)
     if backend == "jax" and training:
         from keras_hypernets.dynamic.recurrence.jax import recur
 
@@ -217,12 +218,20 @@ def _fast_loop(cell, training, time):
     return None
 
 
-def _in_step_of_model(cell, time):
-    """Returns whether `predict` or `evaluate` of a model runs more than a few steps of a cell.
+def _pays_in_inference(cell, time):
+    """Returns whether the faster loop is faster without a gradient too.
 
-    Functions that are not theirs may be traced for a SavedModel, LiteRT or ONNX, where XLA's code
-    cannot go. Large kernels TensorFlow multiplies faster than XLA, by more than the loop saves
-    where there is no gradient.
+    It is not for a few steps, nor for large kernels: TensorFlow multiplies these faster than XLA.
+    """
+    sources = [item for maps in cell.linear_maps.values() for item in maps.items()]
+    size = sum(math.prod(kernel.shape) for source, kernel in sources if source != "x")
+    return (time is None or time > FEW) and size <= LARGE
+
+
+def _in_step_of_model():
+    """Returns whether TensorFlow traces a step of a model's `predict` or `evaluate`.
+
+    Other functions may be traced for a SavedModel, LiteRT or ONNX, where XLA's code cannot go.
     """
     import tensorflow as tf
 
@@ -230,7 +239,4 @@ def _in_step_of_model(cell, time):
     while graph is not None:
         names.append(getattr(graph, "name", ""))
         graph = getattr(graph, "outer_graph", None)
-    few = time is not None and time <= FEW
-    sources = [item for maps in cell.linear_maps.values() for item in maps.items()]
-    size = sum(math.prod(kernel.shape) for source, kernel in sources if source != "x")
-    return not few and size <= LARGE and any("step_on_" in name for name in names)
+    return any("step_on_" in name for name in names)
