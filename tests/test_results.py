@@ -13,9 +13,17 @@ import mnist
 import results
 import strokes
 from common import outputs
-from experiments import definitions, scheduling
+from experiments import definitions, scheduling, sizes
 from experiments import report as results_report
-from experiments.definitions import EXPERIMENTS, Drawings, Images, Text, folder_of
+from experiments.definitions import (
+    EXPERIMENTS,
+    Drawings,
+    Images,
+    Sizes,
+    Text,
+    folder_of,
+    kept_results,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -408,6 +416,35 @@ def test_drawings(kept, monkeypatch, tmp_path):
     assert "| A | 1,234 | -20.50 ± 0.71 | -20.50 ± 0.71 | -20.00, -21.00 | -1.025 ± 0.035 |" in text
     assert "![Title: nats per point of the validation drawings](docs/results/drawings.png)" in text
     assert (kept / "drawings.png").stat().st_size > 10_000
+
+
+def test_gain_at_several_sizes(kept, monkeypatch, tmp_path):
+    compared = Sizes("Gain", ("small", "large", "missing"), better="B", other="A")
+    experiments = {
+        name: Text(name.title(), "", "", {"A": "", "B": ""}, 1, 1) for name in compared.experiments
+    }
+    monkeypatch.setattr(results_report, "EXPERIMENTS", experiments)
+    monkeypatch.setattr(results_report, "SIZES", {"sizes": compared})
+    monkeypatch.setattr(results_report, "PAGE", tmp_path / "RESULTS.md")
+    marks = "".join(f"<!-- {name} -->\n<!-- end -->\n" for name in ("small", "large", "sizes"))
+    (tmp_path / "RESULTS.md").write_text(marks)
+    small = {"A": [1.00, 1.04], "B": [0.97, 1.03]}
+    large = {"A": [0.80], "B": [0.75]}
+    for name, rows in (("small", small), ("large", large)):
+        for row, values in rows.items():
+            for seed, bits in enumerate(values):
+                folder = folder_of(tmp_path / "runs", name, row, seed)
+                folder.mkdir(parents=True)
+                outputs.save_json(folder / "results.json", text_run(seed, bits))
+    results_report.report(tmp_path / "runs")
+    text = (tmp_path / "RESULTS.md").read_text()
+    # Variances 0.0008 and 0.0018, so a pooled one of 0.0013.
+    assert "| Small | 1,234 | 1.120 | 1.100 | +0.020 | +0.030, +0.010 | 0.072 |" in text
+    assert "| Large | 1,234 | 0.900 | 0.850 | +0.050 | +0.050 | 0.102 |" in text
+    assert "![Gain](docs/results/sizes.png)" in text
+    assert (kept / "sizes.png").stat().st_size > 10_000
+    alone = sizes.gains_of(compared, {"large": kept_results("large")})
+    assert sizes.gain_table(compared, alone, {"large": "Large"})[1][-1] == "unknown"
 
 
 def test_text_without_singular_values():

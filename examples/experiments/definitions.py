@@ -95,6 +95,23 @@ class Images:
     y_label = "validation error, %"
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Experiments with the same two rows at different sizes.
+
+    Args:
+        title: of the figure.
+        experiments: names of the experiments, smallest first.
+        better: the row that should need fewer bits.
+        other: the row that it is compared with.
+    """
+
+    title: str
+    experiments: tuple[str, ...]
+    better: str
+    other: str
+
+
 def with_larger_deviation(cell) -> None:
     """Four times the initial values of all projections to embeddings."""
     cell.embedding_kernel.assign(4 * cell.embedding_kernel)
@@ -348,6 +365,16 @@ EXPERIMENTS = {
         small="--steps 702",
         seeds=(0,),
     ),
+}
+
+# For each figure and table of several sizes, what it is of.
+SIZES = {
+    "ptb_sizes": Sizes(
+        title="Penn Treebank: gain of the layer-norm HyperLSTM",
+        experiments=("ptb_64", "ptb_160", "ptb_400", "ptb_paper"),
+        better="layer-norm HyperLSTM",
+        other="layer-norm LSTM",
+    )
 }
 
 

@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from common import outputs
+from experiments import sizes
 from experiments.definitions import (
     EXPERIMENTS,
     RESULTS,
+    SIZES,
     Drawings,
     Images,
     Text,
@@ -65,10 +67,7 @@ def report(output: Path) -> None:
         table = results_of(name, output)
         if not table:
             continue
-        rows = table_of(experiment, table)
-        lines = [
-            f"| {' | '.join(cells)} |" for cells in (rows[0], ["---"] * len(rows[0]), *rows[1:])
-        ]
+        lines = in_markdown(table_of(experiment, table))
         lines += ["", f"![{experiment.title}: {experiment.y_label}](docs/results/{name}.png)"]
         outputs.save_json(RESULTS / f"{name}.json", table)
         with outputs.replacing(RESULTS / f"{name}.png") as unfinished:
@@ -80,8 +79,23 @@ def report(output: Path) -> None:
         text = between_marks(text, name, "\n".join(lines))
         done = sum(map(len, table.values()))
         print(f"{name}: {done} of {len(experiment.rows) * len(experiment.seeds)} trainings")
+    for name, compared in SIZES.items():
+        gains = sizes.gains_of(compared, {name: kept_results(name) for name in EXPERIMENTS})
+        if gains:
+            with outputs.replacing(RESULTS / f"{name}.png") as unfinished:
+                sizes.draw_gains(compared, gains).savefig(unfinished)
+            titles = {name: EXPERIMENTS[name].title for name in compared.experiments}
+            lines = in_markdown(sizes.gain_table(compared, gains, titles))
+            lines += ["", f"![{compared.title}](docs/results/{name}.png)"]
+            text = between_marks(text, name, "\n".join(lines))
     with outputs.replacing(PAGE) as unfinished:
         unfinished.write_text(text, "utf-8")
+
+
+def in_markdown(rows: list[list[str]]) -> list[str]:
+    """Returns the lines of a table, whose headings are the first row."""
+    rows = rows[0], ["---"] * len(rows[0]), *rows[1:]
+    return [f"| {' | '.join(cells)} |" for cells in rows]
 
 
 def between_marks(text: str, name: str, lines: str) -> str:
