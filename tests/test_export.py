@@ -315,6 +315,18 @@ class ExportSavedModel(tf.test.TestCase):
         self.assertEqual(features(path), 2)
         self.assertEqual(os.listdir(os.path.dirname(path)), ["exported"])
 
+    def test_weights_are_written_once_with_lookup_tables(self):
+        words = keras.Input((), dtype="string")
+        lookup = keras.layers.StringLookup(vocabulary=["a", "b"])
+        model = keras.Model(words, keras.layers.Embedding(3, 1000)(lookup(words)))
+        path = export_saved_model(model, self.get_temp_dir() + "/lookup")
+        shapes = [shape for _, shape in tf.train.list_variables(f"{path}/variables/variables")]
+        self.assertEqual(shapes.count([3, 1000]), 1)
+        loaded = tf.saved_model.load(path)
+        given = tf.constant(["b", "unknown"])
+        (answer,) = loaded.signatures["serving_default"](given).values()
+        self.assertAllEqual(answer, model(given))
+
     def test_a_classifier_of_characters_is_no_language_model(self):
         ids = keras.Input((None,), dtype="int32")
         x = HyperLSTM(4, hyper_units=3)(char_lm.CharacterEmbedding("abc")(ids))

@@ -128,7 +128,7 @@ def export_saved_model(
         graphs = {name: signature.traced() for name, signature in signatures.items()}
         if graphs:
             archive = keras.export.ExportArchive()
-            archive.track(model)
+            archive.track(_resources_of(model))
             for name, graph in graphs.items():
                 archive.add_endpoint(name, graph)
             archive.write_out(str(new), verbose=False)
@@ -144,6 +144,19 @@ def export_saved_model(
     finally:
         shutil.rmtree(workspace)
     return str(path)
+
+
+def _resources_of(model):
+    """Returns what tracks a model's lookup tables; the signatures track its weights.
+
+    A model that is tracked itself has its weights written, and loaded, twice:
+    https://github.com/keras-team/keras/issues/23553.
+    """
+    import tensorflow as tf
+
+    resources = tf.Module()
+    resources.model = model
+    return resources
 
 
 def _warn_of_states(model):
