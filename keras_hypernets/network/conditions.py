@@ -107,23 +107,29 @@ def check_condition(hyper: keras.Layer, condition, inputs, name: str = "conditio
         )
 
 
-def check_rows_equal(condition) -> None:
+def check_rows_equal(condition):
     """Raises an error if the rows of a condition differ, where the backend can tell.
 
     TensorFlow can in eager mode and in a graph, unless XLA compiles it; PyTorch in eager mode; JAX
     outside `jit`.
+
+    Returns:
+        Elsewhere whether they are equal, a tensor; otherwise `None`.
     """
+    same = None
     for part in keras.tree.flatten(condition):
         if part.shape[0] == 1:
             continue
         first = part[:1]
-        same = ops.equal(part, first)
+        equal = ops.equal(part, first)
         if keras.backend.is_float_dtype(keras.backend.standardize_dtype(part.dtype)):
-            same = ops.logical_or(same, ops.logical_and(ops.isnan(part), ops.isnan(first)))
-        _require(ops.all(same))
+            equal = ops.logical_or(equal, ops.logical_and(ops.isnan(part), ops.isnan(first)))
+        equal = ops.all(equal)
+        same = equal if same is None else ops.logical_and(same, equal)
+    return None if same is None else _required(same)
 
 
-def _require(same):
+def _required(same):
     message = (
         "`condition` must have equal rows without per_sample=True: the first one serves the whole "
         "batch. Received: rows that differ"
@@ -133,17 +139,37 @@ def _require(same):
         import tensorflow as tf
 
         if not tf.executing_eagerly():
-            tf.debugging.Assert(same, [message])
-            return
+            tf.debugging.Assert(same, [message])  # XLA leaves it out
+            return same
     elif backend == "jax":
         import jax
 
         if isinstance(same, jax.core.Tracer):
-            return
+            return same
     elif backend == "torch":
         import torch
 
         if same.device.type == "meta" or torch.compiler.is_compiling():
-            return
+            return same
     if not bool(same):
         raise ValueError(message)
+    return None
+
+
+def nan_unless(same, outputs):
+    """Returns outputs, NaN if `same` is false: an error that no compiler leaves out.
+
+    Args:
+        same: what `check_rows_equal` returns.
+        outputs: a tensor or a structure of them; only floating-point ones change.
+    """
+    if same is None:
+        return outputs
+
+    def marked(values):
+        dtype = keras.backend.standardize_dtype(values.dtype)
+        if not keras.backend.is_float_dtype(dtype):
+            return values
+        return values + ops.cast(ops.where(same, 0.0, float("nan")), dtype)
+
+    return keras.tree.map_structure(marked, outputs)

@@ -9,6 +9,7 @@ from keras_hypernets.network.conditions import (
     check_condition,
     check_condition_shape,
     check_rows_equal,
+    nan_unless,
 )
 from keras_hypernets.network.generators import TileWriter, WeightWriter
 from keras_hypernets.network.leaves import owners, seed_generators, without
@@ -99,8 +100,8 @@ class HyperNetwork(keras.Layer):
         inputs: the target's inputs.
         condition: a tensor `(rows, features)`, or what `generator` reads. With `per_sample`, one
             row for each sample. Otherwise one row, or for `fit` equal rows, one for each sample.
-            Rows that differ raise an error, except on JAX and where XLA compiles the model: there
-            the first row is used.
+            Rows that differ raise an error; in a compiled model on JAX, and where XLA compiles the
+            model, as Keras does by default on a GPU, the outputs are NaN instead.
         training: whether the target runs in training mode.
         **kwargs: other arguments of the target's call, such as the `value` of an attention layer:
             all of them tensors, or none.
@@ -229,11 +230,11 @@ class HyperNetwork(keras.Layer):
         self.writer.build(condition_shape)
         if not self.depends_on_input and any(g.regularizer for g in self.generated):
             # With `add_loss` Keras mixes up the losses of several devices under MirroredStrategy.
-            self.writer.learned.regularizer = lambda _: self._penalty(self._write(None))
+            self.writer.learned.regularizer = lambda _: self._penalty(self._write_rows(None))
 
     def call(self, inputs, condition=None, training=None, **kwargs):
         check_condition(self, condition, inputs)
-        forms = self._write(condition)
+        forms, same = self._write(condition)
         penalized = self.trainable and any(g.regularizer for g in self.generated)
         if self.depends_on_input and penalized:
             self.add_loss(self._penalty(forms))
@@ -247,7 +248,7 @@ class HyperNetwork(keras.Layer):
         if losses:
             # A sum, since Keras would find the losses themselves in the target's layers again.
             self.add_loss(sum(losses))
-        return outputs
+        return nan_unless(same, outputs)
 
     def compute_output_spec(self, inputs, condition=None, training=None, **kwargs):
         # By default Keras traces `call`, which takes as long as to build the target.
@@ -258,11 +259,15 @@ class HyperNetwork(keras.Layer):
         return self.target.compute_output_shape(inputs_shape)
 
     def _write(self, condition):
-        """Returns the forms of the generated weights, with a row or one for each sample."""
-        if condition is not None and not self.per_sample:
-            check_rows_equal(condition)
-            condition = keras.tree.map_structure(lambda rows: rows[:1], condition)
-        return self._write_rows(condition)
+        """Returns the forms of the generated weights, with a row or one for each sample.
+
+        Also whether the rows of the condition are equal, as `check_rows_equal` returns it.
+        """
+        if condition is None or self.per_sample:
+            return self._write_rows(condition), None
+        same = check_rows_equal(condition)
+        condition = keras.tree.map_structure(lambda rows: rows[:1], condition)
+        return self._write_rows(condition), same
 
     def _write_rows(self, condition):
         """Returns the forms of the generated weights, with a row for each of the condition."""
@@ -296,7 +301,7 @@ class HyperNetwork(keras.Layer):
         """
         condition = as_tensors(self, condition)
         weights = {}
-        for g, form in zip(self.generated, self._write(condition), strict=True):
+        for g, form in zip(self.generated, self._write(condition)[0], strict=True):
             value = form.value() if self.per_sample else form.value()[0]
             weights[g.variable.path] = ops.cast(value, g.variable.dtype)
         return weights

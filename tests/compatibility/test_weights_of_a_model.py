@@ -525,6 +525,21 @@ def test_conditions_as_lists():
     hyper.protect([[0.5, 1.0], [0.0, 1.0]], 1.0)
 
 
+@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch checks rows as it runs")
+def test_rows_that_differ_in_compiled_code():
+    """XLA leaves assertions out."""
+    inputs = keras.Input((4,)), keras.Input((2,))
+    target = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    model = keras.Model(inputs, HyperNetwork(target, **SMALL)(*inputs))
+    model.compile("sgd", "mse", jit_compile=True)
+    x, condition = noise(4, 4), condition_of(4)
+    np.testing.assert_allclose(model.predict([x, condition], verbose=0), target(x), 1e-5, 1e-5)
+    condition[2] += 1
+    assert np.isnan(model.predict([x, condition], verbose=0)).all()
+    history = model.fit([x, condition], noise(4, 3), verbose=0).history
+    assert np.isnan(history["loss"]).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
 def test_masks(dtype):
     """They pass through, arise within, and end, as they do with the target alone."""
