@@ -5,8 +5,9 @@
 
 A hypernetwork reads the standard deviation of the noise, a number from 0 to 1 for each image, and
 writes the weights of a small convolutional network. It reads it as it is, or encoded by its cosine
-and sine (Ortiz et al., 2023: https://arxiv.org/abs/2304.07645). Beside it one network without a
-condition learns all levels, and others one level each.
+and sine (Ortiz et al., 2023: https://arxiv.org/abs/2304.07645). Beside it the same network learns
+all levels, without knowing them or with the level as a second channel of its input, and others one
+level each.
 """
 
 import math
@@ -22,7 +23,7 @@ LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the networks trained for one
 TESTED = [n / 10 for n in range(1, 11)]
 
 
-def make_denoiser():
+def make_denoiser(channels: int = 1):
     """Makes a network from noisy images, of pixels from 0 to 1, to clean ones."""
     import keras
     from keras import layers
@@ -30,7 +31,7 @@ def make_denoiser():
     options = {"padding": "same", "activation": "relu"}
     return keras.Sequential(
         [
-            keras.Input((28, 28, 1)),
+            keras.Input((28, 28, channels)),
             layers.Conv2D(32, 4, strides=2, **options),
             layers.Conv2D(32, 3, **options),
             layers.Conv2D(32, 3, **options),
@@ -39,21 +40,29 @@ def make_denoiser():
     )
 
 
-def make_model(encoding: str | None, conditional: bool, steps: int):
-    """Makes a compiled model from noisy images and their deviations to clean images."""
+def make_model(reads: str, encoding: str | None, steps: int):
+    """Makes a compiled model from noisy images and their deviations to clean images.
+
+    Args:
+        reads: the level: `"hypernetwork"`, `"network"` or `"nothing"`.
+        encoding: of the level for a hypernetwork.
+        steps: of the training.
+    """
     import keras
 
     from keras_hypernets import HyperNetwork
 
     images, deviation = keras.Input((28, 28, 1)), keras.Input((1,))
-    denoiser = make_denoiser()
-    if conditional:
+    if reads == "hypernetwork":
         hyper = HyperNetwork(
-            denoiser, hidden_units=(32, 32), per_sample=True, condition_encoding=encoding
+            make_denoiser(), hidden_units=(32, 32), per_sample=True, condition_encoding=encoding
         )
         outputs = hyper(images, deviation)
+    elif reads == "network":
+        level = keras.ops.ones_like(images) * deviation[:, :, None, None]
+        outputs = make_denoiser(2)(keras.ops.concatenate([images, level], axis=-1))
     else:
-        outputs = denoiser(images)
+        outputs = make_denoiser()(images)
     model = keras.Model([images, deviation], outputs)
     schedule = keras.optimizers.schedules.CosineDecay(0.002, steps)
     model.compile(keras.optimizers.Adam(schedule), "mse")
@@ -79,19 +88,20 @@ def train(data, seed: int, epochs: int) -> dict:
     """Trains all networks; returns their peak signal-to-noise ratios, in dB, at levels of noise."""
     import keras
 
-    # What a network reads, how it is encoded, and its levels of noise in training.
+    # What reads the level, how it is encoded, and the levels of noise in training.
     networks = {
-        "hyper": (True, None, 0, 1),
-        "hyper, cos_sin": (True, "cos_sin", 0, 1),
-        "no condition": (False, None, 0, 1),
-        **{f"level {level}": (False, None, level, level) for level in LEVELS},
+        "hyper": ("hypernetwork", None, 0, 1),
+        "hyper, cos_sin": ("hypernetwork", "cos_sin", 0, 1),
+        "level as input": ("network", None, 0, 1),
+        "no condition": ("nothing", None, 0, 1),
+        **{f"level {level}": ("nothing", None, level, level) for level in LEVELS},
     }
     results = {}
-    for name, (conditional, encoding, low, high) in networks.items():
+    for name, (reads, encoding, low, high) in networks.items():
         keras.utils.clear_session()
         keras.utils.set_random_seed(seed)
         steps = epochs * (len(data.train[0]) // BATCH_SIZE)
-        model = make_model(encoding, conditional, steps)
+        model = make_model(reads, encoding, steps)
         for epoch in range(epochs):
             batches = noisy(data.train[0], low, high, 1000 * seed + epoch)
             model.fit(batches, shuffle=False, verbose=2)  # shuffled already

@@ -7,9 +7,12 @@ import math
 import re
 import unittest
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import tensorflow as tf
+
+from keras_hypernets.models.strokes import stroke_loss
 
 ROOT = Path(__file__).parent.parent
 MODELS, DATA = ROOT / "saved_models", ROOT / "tests" / "data" / "saved_models"
@@ -36,8 +39,14 @@ class SavedModels(unittest.TestCase):
     def test_python_in_the_description_runs(self):
         readme = (MODELS / "README.md").read_text("utf-8").replace("saved_models/", f"{MODELS}/")
         readme = readme.replace(f"tests/data/{MODELS}", str(DATA))
-        text, *images = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+        text, kanji, *images = re.findall(
+            r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL
+        )
         self.assertEqual(len(self.printed_by(text)), len("def ") + 200 + len("\n"))
+        with TemporaryDirectory() as folder:
+            picture = Path(folder, "kanji.png")
+            self.printed_by(kanji.replace("kanji.png", str(picture)))
+            self.assertGreater(picture.stat().st_size, 5_000)
         for block in images:
             self.assertRegex(self.printed_by(block), r"^(b'\w+' [\d.]+ %\n){3}$")
 
@@ -63,6 +72,19 @@ class SavedModels(unittest.TestCase):
 
     def test_cifar10_hyper_resnet(self):
         self.check_images("cifar10_hyper_resnet", "cifar10_test.npz", 27)
+
+    def test_kanji_hyper_lstm(self):
+        model, card = load("kanji_hyper_lstm")
+        data = np.load(DATA / "kanji_test.npz")
+        parameters = model.signatures["serving_default"]
+        scale = [card["settings"]["scale"]] * 2 + [1]
+        nats = []
+        for points in np.split(data["points"], np.cumsum(data["lengths"])[:-1]):
+            strokes = tf.constant(points[None] / scale, tf.float32)
+            read = parameters(strokes=strokes[:, :-1])["parameters"]
+            nats += stroke_loss(strokes[:, 1:], read).numpy().ravel().tolist()
+        # The mean of the first 40 drawings of the test, when it was exported.
+        self.assertAlmostEqual(np.mean(nats), -2.0500, delta=1e-3)
 
     def test_python_stdlib_hyper_lstm(self):
         model, card = load("python_stdlib_hyper_lstm")
