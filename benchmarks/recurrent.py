@@ -3,6 +3,7 @@
     python benchmarks/recurrent.py                 # sizes S and L, some minutes each
     python benchmarks/recurrent.py --sizes S --rounds 9 --starts 0 --jit off on
     python benchmarks/recurrent.py --sweep         # some layers at 32 to 2,000 units
+    python benchmarks/recurrent.py --bfloat16      # some layers, also in mixed_bfloat16
     python benchmarks/recurrent.py --peer labml    # also labml-nn's HyperLSTM, in PyTorch
 
 The model is embedding, recurrent layer, Dense(50) and softmax. Training is `train_on_batch` (Adam),
@@ -21,6 +22,7 @@ else should run on the machine.
 """
 
 import argparse
+import itertools
 import json
 import random
 import statistics
@@ -55,6 +57,7 @@ SWEEP = {
     for units in (32, 64, 128, 256, 512, 1000, 2000)
 }
 LSTM = "keras.layers.LSTM"
+BFLOAT16 = "mixed_bfloat16"
 MAIN = (LSTM, "HyperLSTM", "LayerNormLSTM", "RNN(HyperLSTMCell)")
 # The first is that of plain `model.compile` on a CPU.
 MODES = ("off", "on") if keras.backend.backend() == "tensorflow" else ("on",)
@@ -120,17 +123,24 @@ def batch_of(rows: int, steps: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, CHARACTERS, (2, rows, steps))
 
 
-def compare(size: dict, names: list[str], modes: list[str], peers: list[str], rounds: int) -> dict:
+def compare(
+    size: dict,
+    names: list[str],
+    modes: list[str],
+    policies: list[str],
+    peers: list[str],
+    rounds: int,
+) -> dict:
     """Returns the tables of training and of inference."""
     x, y = batch_of(size["batch"], size["steps"])
     tasks = {"training": {}, "inference": {}}
     makers = variants(size["units"], size["hyper"], size["embedding"])
-    for name in names:
-        for mode in modes:
-            model = make_model(makers[name](), size["inputs"], mode == "on")
-            row = f"{name}, jit {mode}"
-            tasks["training"][row] = lambda model=model: model.train_on_batch(x, y)
-            tasks["inference"][row] = lambda model=model: model.predict_on_batch(x)
+    for policy, name, mode in itertools.product(policies, names, modes):
+        keras.config.set_dtype_policy(policy)
+        model = make_model(makers[name](), size["inputs"], mode == "on")
+        row = f"{name}, jit {mode}" + ", bfloat16" * (policy == BFLOAT16)
+        tasks["training"][row] = lambda model=model: model.train_on_batch(x, y)
+        tasks["inference"][row] = lambda model=model: model.predict_on_batch(x)
     if "labml" in peers:
         row = "labml HyperLSTM, PyTorch"
         tasks["training"][row], tasks["inference"][row] = labml_steps(size, x, y)
@@ -176,6 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", help="default: all")
     parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--bfloat16", action="store_true", help="also in mixed_bfloat16")
     parser.add_argument("--jit", nargs="+", default=MODES[:1], choices=MODES)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--starts", type=int, default=3, help="rounds of starts; not in a sweep")
@@ -193,7 +204,8 @@ def main() -> None:
     backend = keras.backend.backend()
     path = options.output
     if path is None:
-        parts = ["recurrent", *["sweep"] * options.sweep, *[backend] * (backend != "tensorflow")]
+        parts = ["recurrent", *["sweep"] * options.sweep, *["bfloat16"] * options.bfloat16]
+        parts += [backend] * (backend != "tensorflow")
         path = Path(__file__).parent / "results" / f"{'_'.join(parts)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     environment = {**training.environment(), "cpu": cpu()}
@@ -201,10 +213,11 @@ def main() -> None:
     print(f"CPU: {environment['machine']['cpu']}, {json.dumps(environment['cpu'])}")
     for name in options.sizes or sizes:
         size = sizes[name]
-        names = list(MAIN) if options.sweep else list(variants(1, 1, 1))
+        names = list(MAIN if options.sweep or options.bfloat16 else variants(1, 1, 1))
+        policies = ["float32", *[BFLOAT16] * options.bfloat16]
         print(f"\n{name}: {json.dumps(size)}", flush=True)
         keras.utils.clear_session()
-        tables = compare(size, names, options.jit, options.peer, options.rounds)
+        tables = compare(size, names, options.jit, policies, options.peer, options.rounds)
         for task, table in tables.items():
             print(f"\n{task}, to {LSTM}")
             print_table(table)
