@@ -55,7 +55,13 @@ def test_noise_levels(few_images, tmp_path, monkeypatch):
     monkeypatch.setattr(noise_levels, "TESTED", [0.5, 1.0])
     noise_levels.main(["--epochs", "1", "--output", str(tmp_path)])
     networks = results_in(tmp_path)["seeds"]["0"]
-    assert set(networks) == {"hyper", "hyper, cos_sin", "no condition", "level 0.5"}
+    assert set(networks) == {
+        "hyper",
+        "hyper, cos_sin",
+        "level as input",
+        "no condition",
+        "level 0.5",
+    }
     assert all(len(ratios) == 2 for ratios in networks.values())
     assert (tmp_path / "noise_levels.png").stat().st_size > 10_000
 
