@@ -19,6 +19,7 @@ PAGES = [
     ROOT / "saved_models" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+TEXTS = ("ptb", "tiny_shakespeare", "python_stdlib")
 OF_ONE_PAGE = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
 
 
@@ -53,6 +54,7 @@ class Pages(unittest.TestCase):
             {name: mean(runs, "bits_per_character", "test") for name, runs in of(name).items()}
             for name in ("tiny_shakespeare", "python_stdlib", "ptb")
         )
+        kanji = {name: mean(runs, "nats_per_drawing", "test") for name, runs in of("kanji").items()}
         cifar10 = {name: mean(runs, "error", "test") for name, runs in of("cifar10").items()}
         weights = {name: runs[0]["parameters"] for name, runs in of("cifar10").items()}
         permuted, split = (
@@ -73,6 +75,9 @@ class Pages(unittest.TestCase):
             f"{ptb[hyper_lstm]:.3f} and {ptb[ln_lstm]:.3f}",
             f"{shakespeare[ln_lstm] - shakespeare[hyper_lstm]:.3f} and "
             f"{library[ln_lstm] - library[hyper_lstm]:.3f} bits per character fewer",
+            f"{kanji['HyperLSTM']:.1f} nats per kanji; a layer-norm LSTM of equal size "
+            f"{kanji[ln_lstm]:.1f}, an LSTM {kanji['LSTM']:.1f}",
+            f"layer-norm HyperLSTM {kanji[hyper_lstm]:.1f}",
             f"{cifar10['hyper']:.2f} % errors with {weights['hyper']:,} weights, "
             f"{cifar10['plain']:.2f} % with {weights['plain']:,}",
             f"{permuted['hyper']:.2f} % if the task is given",
@@ -100,12 +105,13 @@ class Pages(unittest.TestCase):
     def test_intervals_of_the_results(self):
         """Each at 95 %: of three seeds each, then of the differences seed by seed."""
         page = " ".join(report.PAGE.read_text("utf-8").split())
-        for name in ("ptb", "tiny_shakespeare", "python_stdlib"):
-            rows = of(name)
-            lstm, hyper = (
-                [run["bits_per_character"]["test"] for run in rows[row]]
-                for row in ("layer-norm LSTM", "layer-norm HyperLSTM")
-            )
+        normed = ("layer-norm LSTM", "layer-norm HyperLSTM")
+        for name, rows, score, digits in (
+            *((name, normed, "bits_per_character", 3) for name in TEXTS),
+            ("kanji", ("layer-norm LSTM", "HyperLSTM"), "nats_per_drawing", 1),
+            ("kanji", ("LSTM", "layer-norm LSTM"), "nats_per_drawing", 1),
+        ):
+            lstm, hyper = ([run[score]["test"] for run in of(name)[row]] for row in rows)
             pairs = [a - b for a, b in zip(lstm, hyper, strict=True)]
             difference = abs(statistics.mean(pairs))
             of_rows = 2.776 * math.sqrt(
@@ -113,7 +119,7 @@ class Pages(unittest.TestCase):
             )
             of_pairs = 4.303 * statistics.stdev(pairs) / math.sqrt(3)
             for width in (of_rows, of_pairs):
-                ends = f"{difference - width:.3f} to {difference + width:.3f}"
+                ends = f"{difference - width:.{digits}f} to {difference + width:.{digits}f}"
                 self.assertTrue(ends in page, ends)
 
 
