@@ -308,6 +308,8 @@ class TestBadInput:
     """Each is one line on stderr and exit code 2, and nothing is written."""
 
     def fails(self, capsys, monkeypatch, arguments, *fragments):
+        # Looks for garbage, which takes long in a process as full as that of all tests.
+        monkeypatch.setattr(keras.utils, "clear_session", lambda: None)
         monkeypatch.setattr(sys, "argv", ["char_lm.py", *arguments])
         with pytest.raises(SystemExit) as caught:
             command_line.run(char_lm.main)

@@ -28,7 +28,7 @@ common = {
     "database": None,
     "suppress_health_check": list(HealthCheck),
 }
-settings.register_profile("quick", max_examples=50, derandomize=True, **common)
+settings.register_profile("quick", max_examples=20, derandomize=True, **common)
 settings.register_profile("thorough", max_examples=500, print_blob=True, **common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
