@@ -2,6 +2,7 @@
 
 import os
 from functools import partial
+from unittest import mock
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_hypernets.dynamic.recurrence.tensorflow as engine
+import keras_hypernets.dynamic.recurrence.tensorflow_inference as inference
 from keras_hypernets import (
     GatedRNN,
     HyperGRU,
@@ -155,8 +157,8 @@ class SameAsKeras(tf.test.TestCase):
 
     def test_predict_and_evaluate(self):
         """In batches of which the last is smaller, without changing the rows that training runs."""
-        for name in ("layer norm LSTM", "stack"):
-            layers = pair(CELLS[name], return_sequences=True)
+        for name, all_steps in (("layer norm LSTM", True), ("stack", True), ("hyper LSTM", False)):
+            layers = pair(CELLS[name], return_sequences=all_steps)
             x = np.random.default_rng(2).standard_normal((5, traced_once.FEW + 3, 4))
             models = []
             for layer in layers:
@@ -226,9 +228,16 @@ class AsALayer(tf.test.TestCase):
             tf.function(function, autograph=False).get_concrete_function(tf.ones((2, 3, 4)))
 
         calls = []
-        original = engine.recur
-        engine.recur = lambda *args, **options: calls.append(1) or original(*args, **options)
-        try:
+        patches = [
+            mock.patch.object(
+                module, name, lambda *a, run=run, **k: calls.append(1) or run(*a, **k)
+            )
+            for module, name, run in (
+                (engine, "recur", engine.recur),
+                (inference, "infer", inference.infer),
+            )
+        ]
+        with patches[0], patches[1]:
             for options, fast in (
                 ({"training": True}, True),
                 ({"training": False}, False),
@@ -264,8 +273,6 @@ class AsALayer(tf.test.TestCase):
                 model.fit(x, y, verbose=0)
                 self.assertNotEmpty(calls)
                 calls.clear()
-        finally:
-            engine.recur = original
 
     def test_eager_calls_are_traced_once(self):
         """With current weights, gradients, other shapes, and in a scope of other weights."""

@@ -1,8 +1,5 @@
 """GatedRNN: a faster `keras.layers.RNN` for any GatedCell."""
 
-import functools
-import math
-
 import keras
 from keras import ops
 
@@ -10,8 +7,6 @@ from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.recorder import Recorder, carried_states, carries_float32
 from keras_hypernets.dynamic.traced_once import FEW, compiled_if_eager
 from keras_hypernets.validation import boolean, keras_object, positive_integer
-
-LARGE = 2_000_000  # numbers in the kernels of the states: about 700 units
 
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
@@ -21,7 +16,7 @@ class GatedRNN(keras.layers.RNN):
     The loop computes each kernel's gradient in one product over many steps
     (`dynamic/recurrence/tensorflow.py` explains how). Values and gradients are those of
     `keras.layers.RNN(cell)`. The faster loop runs in training, and in TensorFlow's `predict` and
-    `evaluate` with more than 16 steps and up to about 700 units. Keras' own loop runs elsewhere,
+    `evaluate` with more than 16 steps. Keras' own loop runs elsewhere,
     such as in a SavedModel, and always with `unroll=True`, in eager TensorFlow, on PyTorch, and for
     cells that override `call` or `draw_dropout_masks` or have another dtype than the layer. Eager
     calls outside training compile Keras' loop once, on TensorFlow for more than 16 steps.
@@ -143,9 +138,9 @@ class GatedRNN(keras.layers.RNN):
                 "unroll": self.unroll,
             }
             arguments = sequences, of_cell, mask
-            recur = _fast_loop(cell, training, sequences.shape[1]) if fast else None
-            if recur is not None:
-                found = self._fast(recur, cell, options, *arguments, training)
+            loop = _fast_loop(cell, training, sequences.shape[1]) if fast else None
+            if loop is not None:
+                found = self._fast(loop, cell, options, *arguments, training)
             elif training or self.unroll:
                 found = _loop_of_keras(cell, options, *arguments, training=training)
             else:
@@ -155,15 +150,18 @@ class GatedRNN(keras.layers.RNN):
             states.append(of_cell)
         return output, sequences, states if stacked else states[0]
 
-    def _fast(self, recur, cell, options, sequences, initial_state, mask, training):
+    def _fast(self, loop, cell, options, sequences, initial_state, mask, training):
         cell.check_shapes(sequences[:, 0], initial_state)
         x = ops.cast(ops.transpose(sequences, (1, 0, 2)), cell.compute_dtype)
         state = dict(zip(cell.state_names, carried_states(cell, initial_state), strict=True))
         mask = None if mask is None else ops.transpose(mask, (1, 0, 2))
         drops = training and any(rate > 0 for rate, _ in cell.dropout_rates.values())
-        seed = cell.seed_generator.next() if drops else None
         all_steps = options["return_sequences"]
-        outputs, last = recur(cell, x, state, mask, seed, all_steps, self.checkpoint_every)
+        more = {}
+        if training:
+            more["seed"] = cell.seed_generator.next() if drops else None
+            more["checkpoint_every"] = self.checkpoint_every
+        outputs, last = loop(cell, x, state, mask, all_steps, **more)
         if mask is not None and options["zero_output_for_mask"]:
             keep = mask if all_steps else mask[-1]
             outputs = ops.where(keep, outputs, ops.zeros_like(outputs))
@@ -194,7 +192,7 @@ def _loop_of_keras(cell, options, sequences, initial_state, mask, training=False
 
 
 def _fast_loop(cell, training, time):
-    """Returns the backend's `recur`, or None for Keras' loop.
+    """Returns the backend's `recur` or `infer`, or None for Keras' loop.
 
     Args:
         cell: the cell to run.
@@ -206,26 +204,19 @@ def _fast_loop(cell, training, time):
         import tensorflow as tf
 
         # In eager mode, as with `run_eagerly=True`, compiling the pieces would not pay.
-        compiled = tf.inside_function()
-        if compiled and (training or (_pays_in_inference(cell, time) and _in_step_of_model())):
+        if tf.inside_function() and training:
             from keras_hypernets.dynamic.recurrence.tensorflow import recur
 
-            return functools.partial(recur, training=training)
+            return recur
+        if (time is None or time > FEW) and _in_step_of_model():
+            from keras_hypernets.dynamic.recurrence.tensorflow_inference import infer
+
+            return infer
     if backend == "jax" and training:
         from keras_hypernets.dynamic.recurrence.jax import recur
 
         return recur
     return None
-
-
-def _pays_in_inference(cell, time):
-    """Returns whether the faster loop is faster without a gradient too.
-
-    It is not for a few steps, nor for large kernels: TensorFlow multiplies these faster than XLA.
-    """
-    sources = [item for maps in cell.linear_maps.values() for item in maps.items()]
-    size = sum(math.prod(kernel.shape) for source, kernel in sources if source != "x")
-    return (time is None or time > FEW) and size <= LARGE
 
 
 def _in_step_of_model():

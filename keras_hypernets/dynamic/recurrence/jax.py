@@ -19,7 +19,7 @@ from keras_hypernets.dynamic.recurrence.step import (
 tree = jax.tree_util
 
 
-def recur(cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every=None):
+def recur(cell, x, state, mask=None, sequences=True, seed=None, checkpoint_every=None):
     """Runs a cell over sequences: see `recur` in tensorflow.py."""
     if mask is not None or not sequences:
         # Keras' loop on JAX takes the first state for the output before the first step.

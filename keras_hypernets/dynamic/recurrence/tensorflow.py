@@ -36,7 +36,7 @@ from keras_hypernets.dynamic.recurrence.tensorflow_block import (
     specs_of_block,
     specs_of_products,
 )
-from keras_hypernets.dynamic.recurrence.tensorflow_rows import rows_with_code
+from keras_hypernets.dynamic.recurrence.tensorflow_rows import Parts, inside_xla
 from keras_hypernets.dynamic.traced_once import traced_once
 
 nest = tf.nest
@@ -44,9 +44,7 @@ ROWS = 2048  # of a block, steps times batch: enough for a good product
 STEPS = 64  # of a block at most, which is enough with few rows
 
 
-def recur(
-    cell, x, state, mask=None, seed=None, sequences=True, checkpoint_every=None, training=True
-):
+def recur(cell, x, state, mask=None, sequences=True, seed=None, checkpoint_every=None):
     """Runs a cell over sequences.
 
     Args:
@@ -54,60 +52,33 @@ def recur(
         x: `(time, batch, features)`.
         state: dictionary of the initial states, `(batch, size)`.
         mask: `(time, batch, 1)` booleans, `False` at masked steps, or `None`.
-        seed: two integers that seed the dropout masks of all steps, or `None` for no dropout.
         sequences: whether to return the outputs of all steps, or only the last.
+        seed: two integers that seed the dropout masks of all steps, or `None` for no dropout.
         checkpoint_every: number of steps in a block, of which only the first state is kept, or
-            `None` for the usual size.
-        training: whether to keep every step for the gradient, unless `checkpoint_every` is given.
+            `None` to keep every step for the gradient.
 
     Returns:
         The outputs `(time, batch, units)`, or the last `(batch, units)` without `sequences`, and
         the dictionary of last states. Gradients reach x, the initial states and all weights of the
         cell; they cannot be differentiated again.
     """
-    batch = tf.shape(x)[1]
-    carries_output = mask is not None or not sequences
-    if carries_output:
-        state = {**state, OUTPUT: tf.zeros((batch, cell.output_size), x.dtype)}
+    if mask is not None or not sequences:
+        state = {**state, OUTPUT: tf.zeros((tf.shape(x)[1], cell.output_size), x.dtype)}
     kernels, weights = values_of(cell)
-    keeps_steps = training and checkpoint_every is None
-    passes = traced_once(_passes, cell, sequences, checkpoint_every, keeps_steps, _inside_xla())
+    passes = traced_once(_passes, cell, sequences, checkpoint_every, inside_xla())
     seeds = [None, None]
     if seed is not None:  # calls' and steps' seeds both differ by 1: hashing separates them
         seeds = tf.unstack(
             tf.random.stateless_uniform([2, 2], seed, minval=None, maxval=None, dtype=tf.int32)
         )
-    # Parts of the batch run in parallel.
-    count = 1 if x.shape[1] == 1 or tf.config.list_logical_devices("GPU") else 2
-    rows = _parts(batch, count)
-    rows = rows if _inside_xla() else rows_with_code(rows, cell, training)
-
-    def parts(values, axis):
-        # Repeated rows, which get no gradient, and cannot overflow if the others do not.
-        more = tf.gather(values, tf.range(batch, count * rows) % batch, axis=axis)
-        return tf.split(tf.concat([values, tf.stop_gradient(more)], axis), count, axis)
-
-    xs = parts(_of_any_length(x), 1)
-    states = {name: parts(value, 0) for name, value in state.items()}
-    masks = [None] * count if mask is None else parts(_of_any_length(mask), 1)
-    found = []
-    for n in range(count):
-        part = xs[n], {name: values[n] for name, values in states.items()}, kernels, weights
-        found.append(_differentiable(passes, part, (masks[n], seeds[n]), sequences))
-    last = {name: tf.concat([end[name] for end, _ in found], 0)[:batch] for name in state}
-    for name in state:
-        last[name].set_shape(state[name].shape)
-    if not sequences:
-        return last.pop(OUTPUT), last
-    last.pop(OUTPUT, None)
-    outputs = tf.concat([outputs for _, outputs in found], 1)[:, :batch]
-    outputs.set_shape((*x.shape[:2], cell.output_size))
-    return outputs, last
-
-
-def _inside_xla():
-    """Returns whether XLA compiles all of this, once for each shape."""
-    return tf.__internal__.get_enclosing_xla_context() is not None
+    parts = Parts(x, cell, training=True)
+    xs, states = parts.split(_of_any_length(x), 1), parts.split(state, 0)
+    masks = [None] * parts.count if mask is None else parts.split(_of_any_length(mask), 1)
+    found = [
+        _differentiable(passes, (part, of_part, kernels, weights), (mask, seed), sequences)
+        for part, of_part, mask, seed in zip(xs, states, masks, seeds[: parts.count], strict=True)
+    ]
+    return parts.results(*zip(*found, strict=True))
 
 
 def _block_size(x, inside_xla):
@@ -156,15 +127,15 @@ def _differentiable(passes, part, constants, sequences):
     return nest.pack_sequence_as(results[0], found)
 
 
-def _passes(reference, sequences, checkpoint_every, keeps_steps, inside_xla):
+def _passes(reference, sequences, checkpoint_every, inside_xla):
     """Returns the forward and the backward pass of a part of the batch.
 
     Args:
         reference: weak reference to the cell.
         sequences, checkpoint_every: as in `recur`.
-        keeps_steps: whether to keep every step for the gradient. If not, it runs each block again.
         inside_xla: whether XLA compiles all of this, once for each shape.
     """
+    keeps_steps = checkpoint_every is None
     forward_steps, backward_steps = compiled_steps(reference, sequences)
 
     class Blocks:
