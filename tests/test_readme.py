@@ -68,7 +68,7 @@ class Pages(unittest.TestCase):
         speed = json.loads((ROOT / "benchmarks" / "results" / "recurrent.json").read_text())[
             "sizes"
         ]
-        columns = [speed["S"]["training"], speed["L"]["training"], speed["S"]["inference"]]
+        columns = [speed[size][task] for task in ("training", "inference") for size in "SL"]
         for text in (
             f"{shakespeare[hyper_lstm]:.3f} and {shakespeare[ln_lstm]:.3f}",
             f"{library[hyper_lstm]:.3f} and {library[ln_lstm]:.3f}",
