@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common.command_line import ArgumentParser, count, run, seed
 from experiments import scheduling
-from experiments.definitions import EXPERIMENTS
+from experiments.definitions import EXPERIMENTS, ONLY_BY_NAME
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -32,7 +32,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "experiments",
         nargs="*",
         metavar="EXPERIMENT",
-        help=f"{', '.join(EXPERIMENTS)} (default: all whose data are available)",
+        help=f"{', '.join(EXPERIMENTS)} (default: all whose data are available, but for "
+        f"{', '.join(ONLY_BY_NAME)}, which needs a GPU)",
     )
     train.add_argument("--row", action="append", help="row of their tables; repeat for more rows")
     train.option("--seeds", seed, None, "train only these seeds (default: all)", nargs="+")

@@ -40,7 +40,8 @@ def train(options: argparse.Namespace) -> None:
     if run.generates_weights:
         written["changes"] = "weight_changes.png"
     for what, name in written.items():
-        print(f"{what:10}  {run.output / name}")
+        if (run.output / name).exists():  # a SavedModel only on the TensorFlow backend
+            print(f"{what:10}  {run.output / name}")
 
 
 def make_run(options: argparse.Namespace):

@@ -151,6 +151,17 @@ class TestTrain:
             model.fit(x, x, epochs=3, verbose=0, callbacks=[Worse(), *run.callbacks[2:]])
             assert rates == expected
 
+    def test_early_stopping(self, text, tmp_path):
+        """Ends the run, which is then finished: resumed, it does not train on."""
+        options = ["--early-stopping", "2", "--learning-rate", "1e-9", "--steps-per-epoch", "2"]
+        run = tiny_run(text, tmp_path, "--epochs", "9", *options)
+        run.best.on_epoch_end = lambda epoch, logs: logs.update(val_bits_per_character=2.0 + epoch)
+        assert [record["epoch"] for record in run.fit()] == [1, 2, 3]
+        resumed = tiny_run(text, tmp_path, "--epochs", "9", *options, "--resume")
+        assert len(resumed.fit()) == 3
+        patient = tiny_run(text, tmp_path, "--epochs", "4", *options[2:], "--resume")
+        assert len(patient.fit()) == 4
+
 
 KILLED_WHILE_WRITING = """
 import os, signal, sys

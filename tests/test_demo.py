@@ -34,7 +34,8 @@ class QuickRun:
     def fit(self):
         self.trained.append((self.options.cell, self.options.learning_rate, self.options.epochs))
         self.checkpoint = SimpleNamespace(seconds=10 * self.options.epochs)
-        bits = self.bits[self.options.cell][RATES.index(self.options.learning_rate)]
+        rate = self.options.learning_rate
+        bits = self.bits[self.options.cell][RATES.index(rate) if rate in RATES else -1]
         if math.isnan(bits):
             raise training.Diverged
         self.history = [
@@ -82,7 +83,12 @@ def test_no_choice(quick_run, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("hyper_lstm", "lstm", "rates", "verdict"),
     [
-        ([5, 4, 6], [4.4, 5, math.nan], (0.016, 0.008), "The HyperLSTM wins: it needs 9.1% fewer"),
+        (
+            [5, 4, 6],
+            [4.4, 5, math.nan, 5],
+            (0.016, 0.008),
+            "The HyperLSTM wins: it needs 9.1% fewer",
+        ),
         ([math.nan, 5, 4, 6], [5, 3, 4], (0.032, 0.016), "The LSTM wins: it needs 25.0% fewer"),
         ([5, 4, 3, 2, 6], [5, 1, 4], (0.064, 0.016), "The LSTM wins: it needs 50.0% fewer"),
     ],
@@ -94,9 +100,9 @@ def test_choice(hyper_lstm, lstm, rates, verdict, quick_run, tmp_path, capsys, m
     assert verdict in out
     assert str(tmp_path / f"hyperlstm-{rates[0]}" / "saved_model") in out
     assert "Learning rates were chosen on the validation text from 0.008, 0.016, 0.032" in out
-    expected = []  # a best rate at the top of the grid has the next one tried
+    expected = []  # a best rate at an end of the grid has the next one tried
     for cell, bits, best in (("hyper_lstm", hyper_lstm, rates[0]), ("lstm", lstm, rates[1])):
-        tried = RATES[: max(3, len(bits))]
+        tried = (*RATES[:3], 0.004) if best == 0.008 else RATES[: len(bits)]
         expected += [*((cell, rate, demo.SHORT) for rate in tried), (cell, best, demo.LONG)]
     assert quick_run.trained == expected
     shorts = len(expected) - 2

@@ -170,9 +170,46 @@ class SameAsKeras(tf.test.TestCase):
             self.assertAllClose(*found, 1e-10, 1e-10, msg=name)
             found = [model.evaluate(x, found[0] + 1, batch_size=3, verbose=0) for model in models]
             self.assertAllClose(*found, 1e-10, 1e-10, msg=name)
+        options = {"return_sequences": True, "go_backwards": True, "zero_output_for_mask": True}
+        layers = pair(CELLS["layer norm LSTM"], **options)
+        inputs, masking = keras.Input((None, 4)), keras.layers.Masking()
+        models = [keras.Model(inputs, layer(masking(inputs))) for layer in layers]
+        self.assertAllClose(*(model.predict(x, verbose=0) for model in models), 1e-10, 1e-10)
         cell = LayerNormLSTMCell(2)
         rows = tf.function(lambda n, training: rows_with_code(n, cell, training))
         self.assertEqual([int(rows(*p)) for p in ((2, True), (3, False), (1, True))], [2, 3, 2])
+
+    def test_frozen_mode_in_fit(self):
+        """`training=False` in a model that trains: the loop without a gradient of its own."""
+        x = np.random.default_rng(2).standard_normal((4, traced_once.FEW + 3, 4))
+        weights = []
+        for layer in pair(CELLS["layer norm LSTM"]):
+            inputs = keras.Input((None, 4))
+            model = keras.Model(inputs, layer(inputs, training=False))
+            model.compile(keras.optimizers.SGD(0.5), "mse")
+            model.fit(x, np.ones((4, layer.cell.units)), verbose=0)
+            weights.append(model.get_weights())
+        for one, other in zip(*weights, strict=True):
+            self.assertAllClose(one, other, 1e-10, 1e-10)
+
+    def test_where_the_loops_of_models_run(self):
+        """Not in a user's function, which may be exported: XLA's code cannot go there."""
+        layer = LayerNormLSTM(3)
+        x = tf.zeros((2, traced_once.FEW + 1, 4))
+        layer(x)
+
+        def one_step_on_gpu(x):
+            return layer(x)
+
+        model = keras.Sequential([keras.Input((None, 4)), layer])
+        with mock.patch.object(inference, "infer", side_effect=inference.infer) as infer:
+            tf.function(one_step_on_gpu)(x)
+            self.assertEqual(infer.call_count, 0)
+            for n, options in enumerate(({}, {"steps_per_execution": 2}, {"jit_compile": True}), 1):
+                model.compile(loss="mse", **options)
+                model.predict(x, verbose=0)
+                model.evaluate(x, tf.zeros((2, 3)), verbose=0)
+                self.assertEqual(infer.call_count, 2 * n)
 
     def test_one_step_and_one_row(self):
         for shape in ((3, 1, 4), (1, 5, 4)):

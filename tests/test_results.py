@@ -17,6 +17,7 @@ from experiments import definitions, scheduling, sizes
 from experiments import report as results_report
 from experiments.definitions import (
     EXPERIMENTS,
+    ONLY_BY_NAME,
     Drawings,
     Images,
     Sizes,
@@ -160,7 +161,7 @@ def test_without_data_that_cannot_be_downloaded(tmp_path, capsys):
         ("--drawings", {"kanji", "omniglot"}, "Without drawings"),
     ):
         jobs = scheduling.jobs_of(results.parse([*command, option, str(tmp_path / "nowhere")]))
-        assert {name for name, _, _ in jobs} == {*EXPERIMENTS} - missing
+        assert {name for name, _, _ in jobs} == {*EXPERIMENTS} - missing - {*ONLY_BY_NAME}
         assert message in capsys.readouterr().out
 
 
@@ -438,13 +439,35 @@ def test_gain_at_several_sizes(kept, monkeypatch, tmp_path):
                 outputs.save_json(folder / "results.json", text_run(seed, bits))
     results_report.report(tmp_path / "runs")
     text = (tmp_path / "RESULTS.md").read_text()
-    # Variances 0.0008 and 0.0018, so a pooled one of 0.0013.
-    assert "| Small | 1,234 | 1.120 | 1.100 | +0.020 | +0.030, +0.010 | 0.072 |" in text
-    assert "| Large | 1,234 | 0.900 | 0.850 | +0.050 | +0.050 | 0.102 |" in text
+    # Variances 0.0008 and 0.0018, so a pooled one of 0.0013, with 2 degrees of freedom: 4.30.
+    shown = "| 1.120 | 1.100 | +0.020 | -0.135 to +0.175 | +0.030, +0.010 |"
+    assert f"| Small | 1,234 | 1,234 {shown}" in text
+    assert "| 0.900 | 0.850 | +0.050 | -0.169 to +0.269 | +0.050 |" in text
     assert "![Gain](docs/results/sizes.png)" in text
     assert (kept / "sizes.png").stat().st_size > 10_000
     alone = sizes.gains_of(compared, {"large": kept_results("large")})
-    assert sizes.gain_table(compared, alone, {"large": "Large"})[1][-1] == "unknown"
+    assert sizes.gain_table(compared, alone, {"large": "Large"})[1][-2] == "unknown"
+    assert sizes.draw_gains(compared, alone).axes[0].get_title() == "Gain"
+
+
+def test_marks_are_checked_before_anything_is_written(kept, monkeypatch, tmp_path):
+    monkeypatch.setattr(results_report, "PAGE", tmp_path / "RESULTS.md")
+    (tmp_path / "RESULTS.md").write_text("<!-- ptb -->\n<!-- end -->\n")
+    for name in ("ptb", "tiny_shakespeare"):
+        folder = folder_of(tmp_path / "runs", name, "layer-norm LSTM", 0)
+        folder.mkdir(parents=True)
+        outputs.save_json(folder / "results.json", text_run(0, 1.0))
+    with pytest.raises(ValueError, match="RESULTS.md must have <!-- tiny_shakespeare --> once"):
+        results_report.report(tmp_path / "runs")
+    assert list(kept.iterdir()) == []
+
+
+def test_published_values_are_in_the_figure():
+    figure = results_report.draw(EXPERIMENTS["ptb_paper"], {"LSTM": [text_run(0, 1.4)]})
+    (axes,) = figure.axes
+    labels = axes.get_legend_handles_labels()[1]
+    assert labels == ["LSTM", "LSTM, as published"]
+    assert axes.get_ylim()[0] < axes.lines[-1].get_ydata()[0] == 1.347
 
 
 def test_text_without_singular_values():

@@ -91,6 +91,12 @@ def add_training_options(
         1,
         "epochs without a better validation before the rate decays; 0: it decays after each epoch",
     )
+    parser.option(
+        "--early-stopping",
+        count,
+        0,
+        "epochs without a better validation before training ends; 0: it never ends early",
+    )
     parser.option("--clip-norm", positive, clip_norm, "maximum norm of all gradients together")
     parser.switch(
         "--jit-compile",

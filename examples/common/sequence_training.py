@@ -72,6 +72,9 @@ class Run:
         self.checkpoint = training.ExactCheckpoint(
             self.output, settings, self.callbacks, options.resume
         )
+        self.early_stopping = training.EarlyStopping(
+            self.checkpoint, self.validation, options.early_stopping
+        )
         self.monitors = []
         if options.tensorboard is not None:
             monitor = callbacks.GeneratedWeightsMonitor(options.tensorboard, self.watched())
@@ -88,7 +91,7 @@ class Run:
         return "hyper_units" in self.options.cell_options
 
     def fit(self) -> list[dict]:
-        """Trains up to the last step, unless that is done already, and returns the history."""
+        """Trains to the end, unless that is done already, and returns the history."""
         checkpoint = self.checkpoint
         print(
             f"{self.options.cell}, {self.model.count_params():,} parameters, into {self.output}: "
@@ -96,7 +99,7 @@ class Run:
             f"{min(checkpoint.step, self.steps):,} of them done"
         )
         left = self.steps - checkpoint.step
-        if left > 0:
+        if left > 0 and not self.early_stopping.finished:
             self.fit_model(
                 steps_per_epoch=min(left, self.steps_per_epoch),
                 initial_epoch=checkpoint.epoch,
@@ -106,6 +109,7 @@ class Run:
                     training.LastStep(checkpoint, self.steps),
                     *self.callbacks,
                     checkpoint,
+                    self.early_stopping,
                     *self.monitors,
                 ],
             )
@@ -148,7 +152,10 @@ class Run:
         raise NotImplementedError
 
     def report(self) -> dict:
-        """Evaluates the best model, lets it generate, writes all results and returns them."""
+        """Evaluates the best model, lets it generate, writes all results and returns them.
+
+        A SavedModel is among them on the TensorFlow backend only.
+        """
         model = self.load(self.best.path)
         results = self.results() | self.draw(model)
         results["model_sha256"] = outputs.sha256_of(self.best.path)
@@ -159,8 +166,9 @@ class Run:
             self.score,
             self.axis,
         )
-        card = training.card_of(results, self.card_score)
-        export.export_saved_model(model, self.output / "saved_model", card=card)
+        if keras.backend.backend() == "tensorflow":
+            card = training.card_of(results, self.card_score)
+            export.export_saved_model(model, self.output / "saved_model", card=card)
         return results
 
 
@@ -171,7 +179,8 @@ def choose_learning_rate(
 
     Args:
         make_run: makes the `Run` of a learning rate and a number of epochs.
-        rates: the learning rates to try, ascending; while the highest is the best, twice that too.
+        rates: the learning rates to try; while the highest is the best, twice that too, and while
+            the lowest is the best, half of it.
         epochs: of each run.
 
     Returns:
@@ -179,8 +188,9 @@ def choose_learning_rate(
         seconds of each run.
     """
     scores, seconds = {}, {}
-    rates = list(rates)
-    for rate in rates:
+    left = list(rates)
+    while left:
+        rate = left.pop(0)
         print(f"\nLearning rate {rate}, short run")
         run = make_run(rate, epochs)
         try:
@@ -190,7 +200,7 @@ def choose_learning_rate(
             scores[rate] = math.inf
         seconds[rate] = run.checkpoint.seconds
         best = min(scores, key=scores.get)
-        if rate == rates[-1] == best:  # the best may lie beyond
-            rates.append(2 * rate)
+        if not left and math.isfinite(scores[best]):  # the best may lie beyond
+            left = [2 * best] if best == max(scores) else [best / 2] if best == min(scores) else []
     print(f"\nLearning rate {best} does best so far")
     return best, scores, seconds

@@ -243,6 +243,35 @@ class LastStep(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+def epochs_since_best(history: list[dict], metric: str) -> int:
+    """Returns how many epochs came after the one with the lowest value of a metric."""
+    values = [record[metric] for record in history]
+    return len(values) - 1 - values.index(min(values)) if values else 0
+
+
+class EarlyStopping(keras.callbacks.Callback):
+    """Ends training after so many epochs without a better value of a metric.
+
+    Unlike Keras' callback of this name it keeps no count: it comes after the checkpoint and reads
+    its history.
+    """
+
+    def __init__(self, checkpoint: ExactCheckpoint, metric: str, patience: int):
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.metric = metric
+        self.patience = patience
+
+    @property
+    def finished(self) -> bool:
+        """Whether so many epochs have passed."""
+        return epochs_since_best(self.checkpoint.history, self.metric) >= self.patience > 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.finished:
+            self.model.stop_training = True
+
+
 def milliseconds_per_step(history: list[dict]) -> float:
     """Returns the median over the epochs but the first, which compiles, if there are more."""
     steps = np.diff([0, *(record["step"] for record in history)])

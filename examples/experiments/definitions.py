@@ -6,7 +6,7 @@ here deletes it in both.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common import outputs
@@ -27,7 +27,7 @@ class Sequences:
         small: epochs of `--small`.
         short: epochs after which learning rates are compared.
         rate: the learning rate of all rows; without it the first seed chooses one for each row.
-        rates: from which, and from twice the highest while that is the best.
+        rates: from which, and from twice the highest or half the lowest while that is the best.
         starts: for some rows what is done to the recurrent layer's cell before training.
         seeds: of the trainings.
         small_seeds: those of `seeds` that `--small` trains.
@@ -53,9 +53,12 @@ class Text(Sequences):
 
     Args:
         singular_values: whether the table shows those of the scale maps.
+        published: for some rows the bits per character of the validation text that the paper
+            reports, which the figure shows as lines.
     """
 
     singular_values: bool = False
+    published: dict[str, float] = field(default_factory=dict)
 
     validation = "val_bits_per_character"
     y_label = "bits per character of the validation text"
@@ -175,14 +178,28 @@ PAPER_HYPER_LSTM = (
 )
 
 
-def of_the_paper(units: int, hyper_units: int, seeds: tuple[int, ...], **more: str) -> Text:
+# Its Table 3: bits per character of the validation text after training to convergence.
+PAPER_VALIDATION = {
+    "layer-norm LSTM": 1.300,
+    "layer-norm HyperLSTM": 1.281,
+    "LSTM": 1.347,
+    "HyperLSTM": 1.296,
+    "layer-norm HyperLSTM, embedding 16": 1.263,
+}
+PAPER_MORE_ROWS = {
+    "LSTM": f"{PAPER_LN_LSTM.format(1000)} --no-layer-norm",
+    "HyperLSTM": f"{PAPER_HYPER_LSTM.format(1000, 128, 4)} --no-layer-norm",
+    "layer-norm HyperLSTM, embedding 16": PAPER_HYPER_LSTM.format(1000, 128, 16),
+}
+
+
+def of_the_paper(units: int, hyper_units: int, seeds: tuple[int, ...]) -> Text:
     """Returns the paper's comparison on Penn Treebank at a number of units.
 
     Args:
         units: of both networks.
         hyper_units: of the hyper cell.
         seeds: of the trainings.
-        **more: further rows.
     """
     return Text(
         title=f"Penn Treebank, {units:,} units",
@@ -191,13 +208,31 @@ def of_the_paper(units: int, hyper_units: int, seeds: tuple[int, ...], **more: s
         rows={
             "layer-norm LSTM": PAPER_LN_LSTM.format(units),
             "layer-norm HyperLSTM": PAPER_HYPER_LSTM.format(units, hyper_units, 4),
-            **more,
         },
         epochs=8,
         small=1,
         rate=0.001,
         seeds=seeds,
         small_seeds=(),
+    )
+
+
+def at_the_papers_size(title: str, epochs: int, more: str = "") -> Text:
+    """Returns the paper's comparison on Penn Treebank at its size, with all rows.
+
+    Args:
+        title: of the figure.
+        epochs: of each training.
+        more: options of all rows.
+    """
+    experiment = of_the_paper(1000, 128, seeds=(0,))
+    return replace(
+        experiment,
+        title=title,
+        shared=f"{experiment.shared} {more}",
+        rows=experiment.rows | PAPER_MORE_ROWS,
+        epochs=epochs,
+        published=PAPER_VALIDATION,
     )
 
 
@@ -276,19 +311,18 @@ EXPERIMENTS = {
             "epsilon 1e-5, forget bias before": with_forget_bias_before_layer_norm,
         },
     ),
-    "ptb_paper": of_the_paper(
-        1000,
-        128,
-        seeds=(0,),
-        **{
-            "LSTM": f"{PAPER_LN_LSTM.format(1000)} --no-layer-norm",
-            "HyperLSTM": f"{PAPER_HYPER_LSTM.format(1000, 128, 4)} --no-layer-norm",
-            "layer-norm HyperLSTM, embedding 16": PAPER_HYPER_LSTM.format(1000, 128, 16),
-        },
+    "ptb_paper": at_the_papers_size("Penn Treebank, the paper's size", epochs=8),
+    "ptb_converged": at_the_papers_size(
+        "Penn Treebank, the paper's size, to convergence", 200, "--early-stopping 10"
     ),
     "ptb_400": of_the_paper(400, 50, seeds=(0, 1)),
     "ptb_160": of_the_paper(160, 20, seeds=(0, 1, 2)),
     "ptb_64": of_the_paper(64, 8, seeds=(0, 1, 2)),
+    "ptb_160_tuned": replace(
+        of_the_paper(160, 20, seeds=(0,)),
+        title="Penn Treebank, 160 units, tuned learning rates",
+        rate=None,
+    ),
     # Each row of `ptb_160` with one thing as in `ptb`.
     "ptb_160_changes": Text(
         title="Penn Treebank, 160 units: what the two set-ups differ in",
@@ -367,7 +401,10 @@ EXPERIMENTS = {
     ),
 }
 
-# For each figure and table of several sizes, what it is of.
+# What needs a GPU, or days: `results.py train` takes it only if it is named.
+ONLY_BY_NAME = ("ptb_converged",)
+
+# Comparisons over several sizes, by the names of their figures.
 SIZES = {
     "ptb_sizes": Sizes(
         title="Penn Treebank: gain of the layer-norm HyperLSTM",

@@ -30,9 +30,7 @@ from experiments.definitions import (
 PAGE = RESULTS.parent.parent / "RESULTS.md"
 PARTS = ("validation", "test")
 VALIDATION_IMAGES = 5_000  # of MNIST and CIFAR-10
-# The point of Student's t that equal rows stay below in 95 %, with three seeds each (4 degrees of
-# freedom); with many seeds it would be two.
-STANDARD_ERRORS = 2.78
+STANDARD_ERRORS = sizes.STUDENT_T[3]  # with three seeds of each row
 NO_RANK = 1e-4  # of the largest singular value: what is below adds nothing to the rank
 SPECTRUM_TITLE = "Singular values of the scale maps after training"
 # Okabe and Ito's colours, safe for all eyes.
@@ -63,10 +61,14 @@ def report(output: Path) -> None:
     if not output.is_dir():
         raise ValueError(f"`--output` must be the folder of trainings. Received: {output}")
     text = PAGE.read_text("utf-8")
-    for name, experiment in EXPERIMENTS.items():
-        table = results_of(name, output)
-        if not table:
-            continue
+    tables = {name: results_of(name, output) for name in EXPERIMENTS}
+    tables = {name: table for name, table in tables.items() if table}
+    gains = {name: sizes.gains_of(compared, tables) for name, compared in SIZES.items()}
+    gains = {name: of_sizes for name, of_sizes in gains.items() if of_sizes}
+    for name in (*tables, *gains):  # before anything is written
+        between_marks(text, name, "")
+    for name, table in tables.items():
+        experiment = EXPERIMENTS[name]
         lines = in_markdown(table_of(experiment, table))
         lines += ["", f"![{experiment.title}: {experiment.y_label}](docs/results/{name}.png)"]
         outputs.save_json(RESULTS / f"{name}.json", table)
@@ -79,15 +81,14 @@ def report(output: Path) -> None:
         text = between_marks(text, name, "\n".join(lines))
         done = sum(map(len, table.values()))
         print(f"{name}: {done} of {len(experiment.rows) * len(experiment.seeds)} trainings")
-    for name, compared in SIZES.items():
-        gains = sizes.gains_of(compared, {name: kept_results(name) for name in EXPERIMENTS})
-        if gains:
-            with outputs.replacing(RESULTS / f"{name}.png") as unfinished:
-                sizes.draw_gains(compared, gains).savefig(unfinished)
-            titles = {name: EXPERIMENTS[name].title for name in compared.experiments}
-            lines = in_markdown(sizes.gain_table(compared, gains, titles))
-            lines += ["", f"![{compared.title}](docs/results/{name}.png)"]
-            text = between_marks(text, name, "\n".join(lines))
+    for name, of_sizes in gains.items():
+        compared = SIZES[name]
+        with outputs.replacing(RESULTS / f"{name}.png") as unfinished:
+            sizes.draw_gains(compared, of_sizes).savefig(unfinished)
+        titles = {name: EXPERIMENTS[name].title for name in compared.experiments}
+        lines = in_markdown(sizes.gain_table(compared, of_sizes, titles))
+        lines += ["", f"![{compared.title}](docs/results/{name}.png)"]
+        text = between_marks(text, name, "\n".join(lines))
     with outputs.replacing(PAGE) as unfinished:
         unfinished.write_text(text, "utf-8")
 
@@ -210,6 +211,10 @@ def draw(experiment: Text | Drawings | Images, table: dict[str, list[dict]]) -> 
             label = row if run is runs[0] else None
             axes.plot(steps, values, style, color=COLOURS[number % 8], lw=1, label=label)
             late += values[len(values) // 4 :]
+        if value := getattr(experiment, "published", {}).get(row):
+            colour = COLOURS[number % 8]
+            axes.axhline(value, ls=":", color=colour, lw=1, label=f"{row}, as published")
+            late.append(value)
     margin = (max(late) - min(late)) / 20
     axes.set_ylim(min(late) - margin, max(late) + margin)
     axes.set_xlabel("training steps")

@@ -10,7 +10,14 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from experiments.definitions import EXPERIMENTS, Drawings, Sequences, folder_of, kept_results
+from experiments.definitions import (
+    EXPERIMENTS,
+    ONLY_BY_NAME,
+    Drawings,
+    Sequences,
+    folder_of,
+    kept_results,
+)
 
 SCRIPT = Path(__file__).parents[1] / "results.py"
 AVAILABLE = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -20,7 +27,7 @@ def experiments_of(options: argparse.Namespace) -> list[str]:
     """Returns the names of the experiments that are asked for."""
     if options.experiments:
         return options.experiments
-    names = list(EXPERIMENTS)
+    names = [name for name in EXPERIMENTS if name not in ONLY_BY_NAME]
     if not Path(options.ptb).is_dir():
         print(f"Without Penn Treebank: {options.ptb} is not a folder (see --ptb)")
         names = [name for name in names if EXPERIMENTS[name].data != "ptb"]

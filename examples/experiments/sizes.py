@@ -8,7 +8,9 @@ from matplotlib.figure import Figure
 
 from experiments.definitions import Sizes
 
-STANDARD_ERRORS = 2  # beyond these lies one difference in twenty by chance
+# Student's t: by how many standard errors two equal rows differ in one case of twenty, for 1 to 10
+# degrees of freedom of the standard deviation.
+STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,10 @@ class Gain:
     """What is gained at one size, in bits per character of the test text."""
 
     name: str
-    parameters: int  # of the better row
-    bits: tuple[float, float]  # means of the better and the other row
+    parameters: tuple[int, int]  # of the better and the other row
+    bits: tuple[float, float]  # their means
     by_seed: list[float]
-    standard_error: float
+    interval: float  # 95 % confidence, to both sides; infinite with one seed for all
 
     @property
     def mean(self) -> float:
@@ -31,7 +33,7 @@ def gains_of(sizes: Sizes, tables: dict[str, dict[str, list[dict]]]) -> list[Gai
 
     Args:
         sizes: what to compare.
-        tables: for each experiment and row the results of its seeds.
+        tables: for each of these experiments, and each of its rows, the results of its seeds.
     """
     rows = sizes.better, sizes.other
     found = {
@@ -47,20 +49,21 @@ def gains_of(sizes: Sizes, tables: dict[str, dict[str, list[dict]]]) -> list[Gai
     several = [values for pair in bits.values() for values in pair if len(values) > 1]
     freedom = sum(len(values) - 1 for values in several)
     squares = sum(statistics.variance(values) * (len(values) - 1) for values in several)
-    variance = squares / freedom if freedom else math.inf
+    deviation = math.sqrt(squares / freedom) if freedom else math.inf
+    beyond = STUDENT_T[min(freedom, len(STUDENT_T)) - 1] * deviation
     gains = []
     for name, (better, other) in found.items():
         gains.append(
             Gain(
                 name,
-                next(iter(better.values()))["parameters"],
+                tuple(next(iter(runs.values()))["parameters"] for runs in (better, other)),
                 tuple(statistics.mean(values) for values in bits[name]),
                 [
                     other[seed]["bits_per_character"]["test"]
                     - better[seed]["bits_per_character"]["test"]
                     for seed in sorted(better.keys() & other.keys())
                 ],
-                math.sqrt(variance * (1 / len(better) + 1 / len(other))),
+                beyond * math.sqrt(1 / len(better) + 1 / len(other)),
             )
         )
     return gains
@@ -68,14 +71,16 @@ def gains_of(sizes: Sizes, tables: dict[str, dict[str, list[dict]]]) -> list[Gai
 
 def gain_table(sizes: Sizes, gains: list[Gain], titles: dict[str, str]) -> list[list[str]]:
     """Returns the rows of the table, headings first."""
-    head = ["", f"weights of the {sizes.better}", sizes.other, sizes.better, "gain, bits"]
-    rows = [[*head, "of each seed", f"{STANDARD_ERRORS} standard errors"]]
+    head = ["", f"weights of the {sizes.other}", f"of the {sizes.better}"]
+    rows = [[*head, sizes.other, sizes.better, "gain, bits", "95 % interval", "of each seed"]]
     for gain in gains:
         better, other = gain.bits
-        cells = [titles[gain.name], f"{gain.parameters:,}", f"{other:.3f}", f"{better:.3f}"]
-        cells += [f"{gain.mean:+.3f}", ", ".join(f"{value:+.3f}" for value in gain.by_seed)]
-        chance = STANDARD_ERRORS * gain.standard_error
-        rows.append([*cells, f"{chance:.3f}" if math.isfinite(chance) else "unknown"])
+        cells = [titles[gain.name], f"{gain.parameters[1]:,}", f"{gain.parameters[0]:,}"]
+        cells += [f"{other:.3f}", f"{better:.3f}"]
+        low, high = gain.mean - gain.interval, gain.mean + gain.interval
+        interval = f"{low:+.3f} to {high:+.3f}" if math.isfinite(low) else "unknown"
+        by_seed = ", ".join(f"{value:+.3f}" for value in gain.by_seed)
+        rows.append([*cells, f"{gain.mean:+.3f}", interval, by_seed])
     return rows
 
 
@@ -83,15 +88,16 @@ def draw_gains(sizes: Sizes, gains: list[Gain]) -> Figure:
     """Draws the gain against the number of weights, with the gain of each seed."""
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots()
-    weights, means = [gain.parameters for gain in gains], [gain.mean for gain in gains]
-    errors = [STANDARD_ERRORS * gain.standard_error for gain in gains]
+    weights, means = [gain.parameters[0] for gain in gains], [gain.mean for gain in gains]
+    errors = [gain.interval for gain in gains]
     if all(map(math.isfinite, errors)):
-        label = f"mean, with {STANDARD_ERRORS} standard errors"
+        label = "mean, with its 95 % interval"
         axes.errorbar(weights, means, errors, marker="o", color="#0072B2", capsize=4, label=label)
     else:
         axes.plot(weights, means, marker="o", color="#0072B2", label="mean")
-    points = [(gain.parameters, value) for gain in gains for value in gain.by_seed]
-    axes.plot(*zip(*points, strict=True), ".", color="#D55E00", label="each seed")
+    of_seeds = [[w] * len(gain.by_seed) for w, gain in zip(weights, gains, strict=True)]
+    values = [value for gain in gains for value in gain.by_seed]
+    axes.plot(sum(of_seeds, []), values, ".", color="#D55E00", label="each seed")
     axes.axhline(0, color="black", lw=0.8)
     axes.set_xscale("log")
     axes.set_xlabel(f"weights of the {sizes.better}")

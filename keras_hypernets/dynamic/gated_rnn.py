@@ -8,6 +8,9 @@ from keras_hypernets.dynamic.recorder import Recorder, carried_states, carries_f
 from keras_hypernets.dynamic.traced_once import FEW, compiled_if_eager
 from keras_hypernets.validation import boolean, keras_object, positive_integer
 
+# The functions that a TensorFlow model of Keras compiles, by their names.
+STEPS_OF_MODELS = ("one_step_on_data", "one_step_on_data_distributed", "multi_step_on_data")
+
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class GatedRNN(keras.layers.RNN):
@@ -15,11 +18,12 @@ class GatedRNN(keras.layers.RNN):
 
     The loop computes each kernel's gradient in one product over many steps
     (`dynamic/recurrence/tensorflow.py` explains how). Values and gradients are those of
-    `keras.layers.RNN(cell)`. The faster loop runs in training, and in TensorFlow's `predict` and
-    `evaluate` with more than 16 steps. Keras' own loop runs elsewhere,
-    such as in a SavedModel, and always with `unroll=True`, in eager TensorFlow, on PyTorch, and for
-    cells that override `call` or `draw_dropout_masks` or have another dtype than the layer. Eager
-    calls outside training compile Keras' loop once, on TensorFlow for more than 16 steps.
+    `keras.layers.RNN(cell)`. The faster loop runs in training. On TensorFlow another one, which is
+    fast without a gradient, runs in `predict`, in `evaluate`, and where `fit` calls the layer with
+    `training=False`, if there are more than 16 steps. Keras' own loop runs elsewhere, such as in a
+    SavedModel, and always with `unroll=True`, in eager TensorFlow, on PyTorch, and for cells that
+    override `call` or `draw_dropout_masks` or have another dtype than the layer. Eager calls
+    outside training compile Keras' loop once, on TensorFlow for more than 16 steps.
 
     On TensorFlow, XLA compiles the loop, in parts that run in parallel. On a CPU, leave the model's
     `jit_compile` at its default, off.
@@ -220,14 +224,14 @@ def _fast_loop(cell, training, time):
 
 
 def _in_step_of_model():
-    """Returns whether TensorFlow traces a step of a model's `predict` or `evaluate`.
+    """Returns whether TensorFlow traces a step of a model's `predict`, `evaluate` or `fit`.
 
     Other functions may be traced for a SavedModel, LiteRT or ONNX, where XLA's code cannot go.
     """
     import tensorflow as tf
 
-    graph, names = tf.compat.v1.get_default_graph(), []
+    graph, names = tf.compat.v1.get_default_graph(), set()
     while graph is not None:
-        names.append(getattr(graph, "name", ""))
+        names.add(getattr(graph, "name", ""))
         graph = getattr(graph, "outer_graph", None)
-    return any("step_on_" in name for name in names)
+    return not names.isdisjoint(STEPS_OF_MODELS)

@@ -114,7 +114,8 @@ def check_rows_equal(condition):
     outside `jit`.
 
     Returns:
-        Elsewhere whether they are equal, a tensor; otherwise `None`.
+        `None` if the rows are equal or were checked here; otherwise a boolean tensor, whether they
+        are equal, which tells only when the compiled code runs.
     """
     same = None
     for part in keras.tree.flatten(condition):
@@ -154,22 +155,3 @@ def _required(same):
     if not bool(same):
         raise ValueError(message)
     return None
-
-
-def nan_unless(same, outputs):
-    """Returns outputs, NaN if `same` is false: an error that no compiler leaves out.
-
-    Args:
-        same: what `check_rows_equal` returns.
-        outputs: a tensor or a structure of them; only floating-point ones change.
-    """
-    if same is None:
-        return outputs
-
-    def marked(values):
-        dtype = keras.backend.standardize_dtype(values.dtype)
-        if not keras.backend.is_float_dtype(dtype):
-            return values
-        return values + ops.cast(ops.where(same, 0.0, float("nan")), dtype)
-
-    return keras.tree.map_structure(marked, outputs)

@@ -165,14 +165,19 @@ class WeightWriter(keras.Layer):
 
         return self.add_weight(name=name, shape=(len(values),), initializer=initialize)
 
-    def write(self, condition, bases):
+    def write(self, condition, bases, valid=None):
         """Returns the forms of all weights, `None` or a base for each given.
 
         Args:
             condition: tensor or structure of tensors with an axis of rows, or `None`.
             bases: a list of values of the weights, or of `None`.
+            valid: a boolean tensor; if it is false, all values are NaN, an error that no compiler
+                leaves out. Default `None`: as if true.
         """
-        blocks = iter(self._blocks(self._numbers(condition)))
+        numbers = self._numbers(condition)
+        if valid is not None:
+            numbers = numbers + ops.cast(ops.where(valid, 0.0, float("nan")), numbers.dtype)
+        blocks = iter(self._blocks(numbers))
         return [
             plan.form(*itertools.islice(blocks, len(plan.blocks)), base=base)
             for plan, base in zip(self.plans, bases, strict=True)
@@ -256,8 +261,8 @@ class TileWriter(keras.Layer):
         """The learned embeddings."""
         return self.embedding
 
-    def write(self, condition, bases):
-        """Returns the forms of all kernels, in one row."""
+    def write(self, condition, bases, valid=None):
+        """Returns the forms of all kernels, in one row. There is no condition and no base."""
         kernels = self.generator.kernels(self.embedding, self.kernel_shapes)
         # From a generator in half precision they would have its dtype.
         return [Whole(ops.cast(kernel[None], self.compute_dtype)) for kernel in kernels]

@@ -9,7 +9,6 @@ from keras_hypernets.network.conditions import (
     check_condition,
     check_condition_shape,
     check_rows_equal,
-    nan_unless,
 )
 from keras_hypernets.network.generators import TileWriter, WeightWriter
 from keras_hypernets.network.leaves import owners, seed_generators, without
@@ -100,8 +99,9 @@ class HyperNetwork(keras.Layer):
         inputs: the target's inputs.
         condition: a tensor `(rows, features)`, or what `generator` reads. With `per_sample`, one
             row for each sample. Otherwise one row, or for `fit` equal rows, one for each sample.
-            Rows that differ raise an error; in a compiled model on JAX, and where XLA compiles the
-            model, as Keras does by default on a GPU, the outputs are NaN instead.
+            Rows that differ raise an error. In a compiled model on JAX, and where XLA compiles the
+            model, as Keras does by default on a GPU, the generated weights are NaN instead; a
+            training step then makes all trained weights NaN.
         training: whether the target runs in training mode.
         **kwargs: other arguments of the target's call, such as the `value` of an attention layer:
             all of them tensors, or none.
@@ -234,7 +234,7 @@ class HyperNetwork(keras.Layer):
 
     def call(self, inputs, condition=None, training=None, **kwargs):
         check_condition(self, condition, inputs)
-        forms, same = self._write(condition)
+        forms = self._write(condition)
         penalized = self.trainable and any(g.regularizer for g in self.generated)
         if self.depends_on_input and penalized:
             self.add_loss(self._penalty(forms))
@@ -248,7 +248,7 @@ class HyperNetwork(keras.Layer):
         if losses:
             # A sum, since Keras would find the losses themselves in the target's layers again.
             self.add_loss(sum(losses))
-        return nan_unless(same, outputs)
+        return outputs
 
     def compute_output_spec(self, inputs, condition=None, training=None, **kwargs):
         # By default Keras traces `call`, which takes as long as to build the target.
@@ -259,23 +259,25 @@ class HyperNetwork(keras.Layer):
         return self.target.compute_output_shape(inputs_shape)
 
     def _write(self, condition):
-        """Returns the forms of the generated weights, with a row or one for each sample.
-
-        Also whether the rows of the condition are equal, as `check_rows_equal` returns it.
-        """
+        """Returns the forms of the generated weights, with a row or one for each sample."""
         if condition is None or self.per_sample:
-            return self._write_rows(condition), None
-        same = check_rows_equal(condition)
+            return self._write_rows(condition)
+        equal = check_rows_equal(condition)
         condition = keras.tree.map_structure(lambda rows: rows[:1], condition)
-        return self._write_rows(condition), same
+        return self._write_rows(condition, equal)
 
-    def _write_rows(self, condition):
-        """Returns the forms of the generated weights, with a row for each of the condition."""
+    def _write_rows(self, condition, valid=None):
+        """Returns the forms of the generated weights, with a row for each of the condition.
+
+        Args:
+            condition: as in a call, or `None`.
+            valid: a boolean tensor; if it is false, all values are NaN. `None`: as if true.
+        """
         bases = [None] * len(self.generated)
         if self.base is not None:
             dtype = self.writer.compute_dtype
             bases = [ops.cast(g.variable.value, dtype) for g in self.generated]
-        return self.writer.write(condition, bases)
+        return self.writer.write(condition, bases, valid)
 
     def _penalty(self, forms):
         """Returns the loss of the target's regularizers, for the generated values."""
@@ -301,7 +303,7 @@ class HyperNetwork(keras.Layer):
         """
         condition = as_tensors(self, condition)
         weights = {}
-        for g, form in zip(self.generated, self._write(condition)[0], strict=True):
+        for g, form in zip(self.generated, self._write(condition), strict=True):
             value = form.value() if self.per_sample else form.value()[0]
             weights[g.variable.path] = ops.cast(value, g.variable.dtype)
         return weights

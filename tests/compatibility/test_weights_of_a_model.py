@@ -540,6 +540,19 @@ def test_rows_that_differ_in_compiled_code():
     assert np.isnan(history["loss"]).all()
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow compiles a function by itself")
+def test_generated_weights_of_rows_that_differ_in_compiled_code():
+    import tensorflow as tf
+
+    hyper = HyperNetwork(dense(), **SMALL)
+    hyper(noise(1, 4), condition_of())
+    compiled = tf.function(hyper.generated_weights, jit_compile=True)
+    condition = condition_of(2)
+    assert not any(np.isnan(value).any() for value in compiled(condition).values())
+    condition[1] += 1
+    assert all(np.isnan(value).all() for value in compiled(condition).values())
+
+
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
 def test_masks(dtype):
     """They pass through, arise within, and end, as they do with the target alone."""
@@ -565,10 +578,12 @@ def test_masks(dtype):
     for hyper in hypers:
         x = hyper(x, condition)
         given.append(x)
-    found = keras.Model([start, condition], given)([ids, condition_of(2)])
+    model = keras.Model([start, condition], given)
+    found = model([ids, condition_of(2)])
     assert getattr(found[-1], "_keras_mask", None) is None
-    for one, other in zip(found, outputs, strict=True):
-        assert_close(ops.cast(one, "float32"), ops.cast(other, "float32"))
+    for values in (found, model.predict([ids, condition_of(2)], verbose=0)):
+        for one, other in zip(values, outputs, strict=True):
+            assert_close(ops.cast(one, "float32"), ops.cast(other, "float32"))
     assert not np.allclose(numpy(found[2])[0, 1], numpy(found[2])[0, 0])
 
 

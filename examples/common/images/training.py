@@ -99,8 +99,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or `patience` since the best one, or the loss diverged."""
-        errors = [record["val_error"] for record in self.checkpoint.history]
-        waited = len(errors) - 1 - errors.index(min(errors)) if errors else 0
+        waited = training.epochs_since_best(self.checkpoint.history, "val_error")
         impatient = 0 < self.patience <= waited
         return self.checkpoint.epoch >= self.epochs or impatient or self.diverged
 

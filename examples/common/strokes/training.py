@@ -31,7 +31,7 @@ class Run(sequence_training.Run):
     axis = "nats per point"
     card_score = "nats_per_drawing"
     batch = "{batch_size} drawings"
-    may_change = ("data", "epochs", "steps", "temperature", "train_drawings")
+    may_change = ("data", "epochs", "steps", "early_stopping", "temperature", "train_drawings")
 
     def __init__(self, options: argparse.Namespace, make_model: Callable[[], keras.Model]):
         self.data = data = datasets.load_drawings(

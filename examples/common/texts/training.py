@@ -34,7 +34,8 @@ class Run(sequence_training.Run):
     score = card_score = "bits_per_character"
     axis = "bits per character"
     batch = "{batch_size} x {sequence_length} characters"
-    may_change = ("data", "epochs", "steps", "prompt", "length", "temperature", "train_characters")
+    may_change = ("data", "epochs", "steps", "early_stopping", "prompt", "length", "temperature")
+    may_change += ("train_characters",)
 
     def __init__(self, options: argparse.Namespace, make_model: Callable[..., keras.Model]):
         self.text = text = datasets.load_text(options.data, options.validation_share)

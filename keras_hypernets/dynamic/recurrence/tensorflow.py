@@ -36,7 +36,7 @@ from keras_hypernets.dynamic.recurrence.tensorflow_block import (
     specs_of_block,
     specs_of_products,
 )
-from keras_hypernets.dynamic.recurrence.tensorflow_rows import Parts, inside_xla
+from keras_hypernets.dynamic.recurrence.tensorflow_rows import Parts, ceil_div, inside_xla
 from keras_hypernets.dynamic.traced_once import traced_once
 
 nest = tf.nest
@@ -78,20 +78,16 @@ def recur(cell, x, state, mask=None, sequences=True, seed=None, checkpoint_every
         _differentiable(passes, (part, of_part, kernels, weights), (mask, seed), sequences)
         for part, of_part, mask, seed in zip(xs, states, masks, seeds[: parts.count], strict=True)
     ]
-    return parts.results(*zip(*found, strict=True))
+    last, outputs = zip(*found, strict=True)
+    return parts.results(last, outputs if sequences else None)
 
 
 def _block_size(x, inside_xla):
     """Returns the steps in a block, the same for all lengths."""
     time, rows = tf.unstack(tf.shape(x)[:2])
-    size = tf.minimum(STEPS, _parts(ROWS, tf.maximum(rows, 1)))
+    size = tf.minimum(STEPS, ceil_div(ROWS, tf.maximum(rows, 1)))
     # Code for one length only: blocks that divide it well.
-    return _parts(time, _parts(time, size)) if inside_xla else size
-
-
-def _parts(count, size):
-    """Returns `count / size`, rounded up."""
-    return -(-count // size)
+    return ceil_div(time, ceil_div(time, size)) if inside_xla else size
 
 
 def _transposed(kernels):
@@ -148,7 +144,7 @@ def _passes(reference, sequences, checkpoint_every, inside_xla):
         def __init__(self, x, mask, seed):
             self.time = tf.shape(x)[0]
             self.size = checkpoint_every or _block_size(x, inside_xla)
-            self.count = _parts(self.time, self.size)
+            self.count = ceil_div(self.time, self.size)
             self.mask = None if mask is None else self.of(mask)
             self.seed = seed
 

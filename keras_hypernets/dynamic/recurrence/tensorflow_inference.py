@@ -1,4 +1,4 @@
-"""The time loop of a `GatedCell` in TensorFlow without a gradient, for `predict` and `evaluate`.
+"""The time loop of a `GatedCell` in TensorFlow for `predict` and `evaluate`.
 
 A step is TensorFlow's products for the whole batch, and the tail, which XLA compiles:
 
@@ -7,13 +7,13 @@ A step is TensorFlow's products for the whole batch, and the tail, which XLA com
     q_h = h_{t-1} W_h ─┘
 
 TensorFlow multiplies faster than XLA, and on all cores. XLA joins the many small operations of the
-tail, and uses one core. In training, blocks of steps that XLA compiles as a whole are faster
-(`tensorflow.py`).
+tail, and uses one core. With a gradient, blocks of steps that XLA compiles as a whole are faster
+(`tensorflow.py`); differentiating this loop gives the right values, at the cost of Keras' loop.
 """
 
 import tensorflow as tf
 
-from keras_hypernets.dynamic.recurrence.step import OUTPUT, masked_tail, values_of
+from keras_hypernets.dynamic.recurrence.step import OUTPUT, masked_tail, values_of, without
 from keras_hypernets.dynamic.recurrence.tensorflow_block import loop
 from keras_hypernets.dynamic.recurrence.tensorflow_rows import Parts
 from keras_hypernets.dynamic.traced_once import traced_once
@@ -35,11 +35,11 @@ def infer(cell, x, state, mask=None, sequences=True):
     kernels, weights = values_of(cell)
     tail = traced_once(_compiled_tail, cell, sequences)
     parts = Parts(x, cell, training=False)
-    inputs, states = parts.filled(x, 1), parts.split(state, 0)
+    inputs, states = parts.padded(x, 1), parts.split(state, 0)
     masks = [None] * parts.count if mask is None else parts.split(mask, 1)
 
     def step(t, states):
-        sources = nest.map_structure(lambda *values: tf.concat(values, 0), *states)
+        sources = {s: tf.concat([part[s] for part in states], 0) for s in without("x", kernels)}
         sources["x"] = inputs[t]
         products = {s: tf.split(tf.matmul(sources[s], W), parts.count) for s, W in kernels.items()}
         found = [
@@ -56,7 +56,7 @@ def infer(cell, x, state, mask=None, sequences=True):
     time = tf.shape(x)[0]
     spec = tf.TensorSpec((None, cell.output_size), x.dtype) if sequences else ()
     last, outputs = loop(time, time, step, states, [spec] * parts.count)
-    return parts.results(last, [array.stack() for array in outputs] if sequences else ())
+    return parts.results(last, [array.stack() for array in outputs] if sequences else None)
 
 
 def _compiled_tail(reference, sequences):

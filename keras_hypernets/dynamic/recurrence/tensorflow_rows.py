@@ -21,6 +21,10 @@ _next_number = itertools.count().__next__
 class Parts:
     """Splits a batch into parts that run in parallel, all with the same number of rows.
 
+    Attributes:
+        count: number of parts, an integer.
+        rows: of each part, a tensor.
+
     Args:
         x: `(time, batch, features)`.
         cell: the cell that runs.
@@ -33,27 +37,30 @@ class Parts:
         self.batch = tf.shape(x)[1]
         # XLA's code uses one core.
         self.count = 1 if x.shape[1] == 1 or tf.config.list_logical_devices("GPU") else 2
-        self.rows = -(-self.batch // self.count)
+        self.rows = ceil_div(self.batch, self.count)
         if not inside_xla():
             self.rows = rows_with_code(self.rows, cell, training)
 
-    def filled(self, values, axis):
-        """Repeats rows, which get no gradient, and cannot overflow if the others do not."""
+    def padded(self, values, axis):
+        """Repeats rows until all parts are full.
+
+        The repeated rows get no gradient, and cannot overflow if the others do not.
+        """
         places = tf.range(self.batch, self.count * self.rows) % self.batch
         more = tf.stop_gradient(tf.gather(values, places, axis=axis))
         return tf.concat([values, more], axis)
 
     def split(self, values, axis):
-        """Returns the parts of a structure of tensors with the batch at an axis, filled."""
-        parts = [tf.split(self.filled(v, axis), self.count, axis) for v in nest.flatten(values)]
+        """Returns the parts of a structure of tensors with the batch at an axis, padded."""
+        parts = [tf.split(self.padded(v, axis), self.count, axis) for v in nest.flatten(values)]
         return [nest.pack_sequence_as(values, part) for part in zip(*parts, strict=True)]
 
     def results(self, states, outputs):
         """Returns the outputs and the last states of the whole batch.
 
         Args:
-            states: dictionary of the last states of each part.
-            outputs: `(time, rows, units)` of each part, or `()`: the output is among the states.
+            states: for each part the dictionary of its last states.
+            outputs: for each part `(time, rows, units)`; `None`: the output is among the states.
         """
         time, batch = self.shape
         last = {}
@@ -61,10 +68,15 @@ class Parts:
             last[name] = tf.concat([of_part[name] for of_part in states], 0)[: self.batch]
             last[name].set_shape((batch, None))
         output = last.pop(OUTPUT, None)
-        if nest.flatten(outputs):
+        if outputs is not None:
             output = tf.concat(outputs, 1)[:, : self.batch]
             output.set_shape((time, batch, None))
         return output, last
+
+
+def ceil_div(count, size):
+    """Returns `count / size`, rounded up."""
+    return -(-count // size)
 
 
 def inside_xla():
