@@ -137,15 +137,14 @@ def text_table(table: dict[str, list[dict]], singular_values: bool) -> list[list
 
 def drawings_table(table: dict[str, list[dict]]) -> list[list[str]]:
     """Returns the rows of a table of models of drawings, headings first."""
-    rows = [["", "weights", "validation, nats per drawing", "test, nats per drawing"]]
-    rows[0] += ["of each seed", "test, nats per point", "ms per step", "minutes"]
+    rows = [["", "weights", "learning rate", "validation, nats per drawing"]]
+    rows[0] += ["test, nats per drawing", "of each seed", "test, nats per point"]
     for row, runs in table.items():
         nats = {part: [run["nats_per_drawing"][part] for run in runs] for part in PARTS}
-        cells = [row, f"{runs[0]['parameters']:,}"]
+        cells = [row, f"{runs[0]['parameters']:,}", str(runs[0]["settings"]["learning_rate"])]
         cells += [spread(nats["validation"], 2), spread(nats["test"], 2)]
         cells += [", ".join(f"{value:.2f}" for value in nats["test"])]
-        cells += [spread([run["nats_per_point"]["test"] for run in runs], 3)]
-        rows.append(cells + costs(runs))
+        rows.append([*cells, spread([run["nats_per_point"]["test"] for run in runs], 3)])
     return rows
 
 
