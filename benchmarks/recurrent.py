@@ -2,6 +2,7 @@
 
     python benchmarks/recurrent.py                 # sizes S and L, some minutes each
     python benchmarks/recurrent.py --sizes S --rounds 9 --starts 0 --jit off on
+    python benchmarks/recurrent.py --runs 3        # the medians of three runs, and their range
     python benchmarks/recurrent.py --sweep         # some layers at 32 to 2,000 units
     python benchmarks/recurrent.py --bfloat16      # some layers, also in mixed_bfloat16
     python benchmarks/recurrent.py --peer labml    # also labml-nn's HyperLSTM, in PyTorch
@@ -9,8 +10,9 @@
 The model is embedding, recurrent layer, Dense(50) and softmax. Training is `train_on_batch` (Adam),
 inference is `predict_on_batch`. Every round takes a few steps of each variant, in another order
 each time; printed are medians over the rounds, and ratios to `keras.layers.LSTM` in the same round
-with their quartiles. "jit off" is plain `model.compile` on a CPU, "jit on" is `jit_compile=True`,
-as Keras always has it on JAX.
+with their quartiles. A step can take longer in one process than in the next; `--runs` repeats all
+rounds in processes of their own. "jit off" is plain `model.compile` on a CPU, "jit on" is
+`jit_compile=True`, as Keras always has it on JAX.
 
 Starts are seconds of the first training step of a model, in a process of its own that has done one
 small product before. After two more steps follow the first one with a quarter fewer rows (the last
@@ -39,7 +41,7 @@ from common import training  # noqa: E402  before Keras, so that TensorFlow star
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from map_by_map_cell import map_by_map_hyper_lstm  # noqa: E402
-from rounds import apart, cpu, measure, print_table, summarize  # noqa: E402
+from rounds import apart, cpu, measure, merge, print_table, summarize  # noqa: E402
 
 import keras_hypernets as hypernets  # noqa: E402
 from common import outputs  # noqa: E402
@@ -144,6 +146,7 @@ def compare(
     if "labml" in peers:
         row = "labml HyperLSTM, PyTorch"
         tasks["training"][row], tasks["inference"][row] = labml_steps(size, x, y)
+    keras.config.set_dtype_policy("float32")
     base = f"{LSTM}, jit {modes[0]}"
     return {task: summarize(measure(steps, rounds), base) for task, steps in tasks.items()}
 
@@ -189,16 +192,25 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="also in mixed_bfloat16")
     parser.add_argument("--jit", nargs="+", default=MODES[:1], choices=MODES)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--runs", type=int, default=1, help="how often to repeat all rounds")
     parser.add_argument("--starts", type=int, default=3, help="rounds of starts; not in a sweep")
     parser.add_argument("--peer", nargs="+", default=[], choices=["labml"])
     parser.add_argument("--output", type=Path)
+    # What this script tells the processes that it starts.
     parser.add_argument("--start", help=argparse.SUPPRESS)  # a variant, in this process
+    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = SWEEP if options.sweep else SIZES
     if not set(options.sizes or ()) <= set(sizes):
         parser.error(f"--sizes: must be among {', '.join(sizes)}")
     if options.start:
         print(json.dumps(start(sizes[options.sizes[0]], options.start)))
+        return
+    names = list(MAIN if options.sweep or options.bfloat16 else variants(1, 1, 1))
+    policies = ["float32", *[BFLOAT16] * options.bfloat16]
+    what = names, options.jit, policies, options.peer, options.rounds
+    if options.once:
+        print(json.dumps(compare(sizes[options.sizes[-1]], *what)))
         return
 
     backend = keras.backend.backend()
@@ -213,11 +225,14 @@ def main() -> None:
     print(f"CPU: {environment['machine']['cpu']}, {json.dumps(environment['cpu'])}")
     for name in options.sizes or sizes:
         size = sizes[name]
-        names = list(MAIN if options.sweep or options.bfloat16 else variants(1, 1, 1))
-        policies = ["float32", *[BFLOAT16] * options.bfloat16]
         print(f"\n{name}: {json.dumps(size)}", flush=True)
         keras.utils.clear_session()
-        tables = compare(size, names, options.jit, policies, options.peer, options.rounds)
+        if options.runs > 1:
+            command = [__file__, *sys.argv[1:], "--once", "--sizes", name]
+            runs = [apart(*command) for _ in range(options.runs)]
+            tables = {task: merge([run[task] for run in runs]) for task in runs[0]}
+        else:
+            tables = compare(size, *what)
         for task, table in tables.items():
             print(f"\n{task}, to {LSTM}")
             print_table(table)

@@ -84,10 +84,27 @@ def summarize(times: dict[str, list[float]], base: str) -> dict[str, dict]:
     return table
 
 
+def merge(tables: list[dict[str, dict]]) -> dict[str, dict]:
+    """Returns the medians of several runs, and the range of their ratios.
+
+    Args:
+        tables: for each run what `summarize` returns.
+    """
+    merged = {}
+    for name in tables[0]:
+        ratios = [table[name]["ratio"] for table in tables]
+        merged[name] = {
+            "milliseconds": statistics.median(table[name]["milliseconds"] for table in tables),
+            "ratio": statistics.median(ratios),
+            "range": [min(ratios), max(ratios)],
+        }
+    return merged
+
+
 def print_table(table: dict[str, dict]) -> None:
-    """Prints what `summarize` returns, a line for each variant."""
+    """Prints what `summarize` or `merge` returns, a line for each variant."""
     for name, row in table.items():
-        low, high = row["quartiles"]
+        low, high = row.get("range") or row["quartiles"]
         print(
             f"{name:34} {row['milliseconds']:10.2f} ms  {row['ratio']:.2f} x "
             f"({low:.2f} to {high:.2f})"

@@ -414,7 +414,8 @@ def test_drawings(kept, monkeypatch, tmp_path):
             outputs.save_json(folder / "results.json", run)
     results_report.report(tmp_path / "runs")
     text = (tmp_path / "RESULTS.md").read_text()
-    assert "| A | 1,234 | -20.50 ± 0.71 | -20.50 ± 0.71 | -20.00, -21.00 | -1.025 ± 0.035 |" in text
+    nats = "-20.50 ± 0.71 | -20.50 ± 0.71 | -20.00, -21.00 | -1.025 ± 0.035"
+    assert f"| A | 1,234 | {text_run(0, 1.0)['settings']['learning_rate']} | {nats} |" in text
     assert "![Title: nats per point of the validation drawings](docs/results/drawings.png)" in text
     assert (kept / "drawings.png").stat().st_size > 10_000
 

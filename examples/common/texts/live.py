@@ -71,7 +71,9 @@ def load(path: Path) -> keras.Model:
             name: card["settings"][name] for name in MODEL_OPTIONS if name in card["settings"]
         }
         model = models.char_language_model(card["vocabulary"], **options)
-        stored = {v.name.removesuffix(":0"): v for v in tf.saved_model.load(str(path)).variables}
+        loaded = tf.saved_model.load(str(path))  # which owns the variables
+        variables = loaded.signatures["tokens"].variables
+        stored = {v.name.removesuffix(":0"): v for v in variables}
         for weight in model.weights:
             weight.assign(stored[weight.path])
     except (KeyError, ValueError, OSError) as error:
