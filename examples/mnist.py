@@ -40,8 +40,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--patience",
         count,
         None,
-        "epochs without a better validation error after which training ends; 0: it goes on to the "
-        "last epoch (default: 30; notebook: 0)",
+        "end training after this many epochs without a better validation error; 0: train all "
+        "epochs (default: 30; notebook: 0)",
     )
     comparison.add_options(parser, "1000; digits: 100", "runs/mnist")
     options = parser.parse_args(arguments)

@@ -39,8 +39,8 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
       and 6.0 at four times that.) For the mixtures z_x and z_h of full generation: from a third to
       three times 1 / sqrt(embedding_dim). The shifts b start at zero and have no healthy range.
 
-    A warning names the weights when they are more than ten times beyond the range, and again only
-    if they return there after a recovery.
+    A warning names the weights when they are more than ten times beyond the range. It is repeated
+    only if they recover and then leave the range that far again.
 
     At the end of an epoch, it writes `spread/...` (scalars) and `weights/...` (histograms) of all
     these weights, with the epoch as the step, and the figures of `keras_hypernets.plots` that apply

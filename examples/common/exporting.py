@@ -24,7 +24,7 @@ def export(model: keras.Model, checkpoint: Path, score: str, output: str) -> Non
     print(f"SavedModel  {output}")
     if not card:
         sys.stderr.write(
-            "warning: card.json has no scores, since those of this model are not in "
-            f"{checkpoint.parent / 'results.json'}. The command of the training with --resume ends "
-            "it and writes them; then export again.\n"
+            "warning: card.json has no scores, because "
+            f"{checkpoint.parent / 'results.json'} has none for this model. To write them, repeat "
+            "the training command with --resume, then export again.\n"
         )

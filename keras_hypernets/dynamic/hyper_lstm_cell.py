@@ -83,7 +83,7 @@ class HyperLSTMCell(LSTMTail, HyperCell):
     | `embedding_bias` | (8 Z) | a_x, a_h for each gate |
     | `scale_kernel` | (12, Z, units) | D_x, D_h, B for each gate; (4, Z, units), B, if full |
 
-    `main_weights` lists the first six rows, `hyper_weights` the others, the hypernetwork. To train
+    `main_weights` lists the first five rows, `hyper_weights` the others, the hypernetwork. To train
     only one of the two, set `trainable = False` on each weight of the other, then compile. (Keras
     does not save this: freeze again after loading a model.) With few units the hypernetwork can be
     the larger part: `HyperLSTM(64)` on 32 features has 48,352 weights, 25,472 of them in the main

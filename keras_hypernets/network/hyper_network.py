@@ -65,7 +65,7 @@ class HyperNetwork(keras.Layer):
         embedding_dim: size of the learned embedding that takes the place of a condition. Default
             `None`: there is a condition.
         per_sample: whether each sample has weights of its own, from its own condition. Default
-            `False`: the first row of the condition serves the whole batch. On TensorFlow, XLA
+            `False`: one condition serves the whole batch. On TensorFlow, XLA
             cannot compile recurrent layers with per-sample weights.
         generation: how a weight is written:
 

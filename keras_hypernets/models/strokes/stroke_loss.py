@@ -24,7 +24,7 @@ def stroke_loss(strokes: Any, parameters: Any) -> Any:
     `nats_per_drawing` gives the sum over each drawing, as in the paper.
 
     Args:
-        strokes: `(..., 3)` the points that came: dx, dy, and 1 where the pen is lifted after the
+        strokes: `(..., 3)` the true points: dx, dy, and 1 where the pen is lifted after the
             point, else 0.
         parameters: `(..., 6 mixtures + 1)` what a `stroke_model` predicted for them.
 
