@@ -66,6 +66,7 @@ def test_noise_levels(few_images, tmp_path, monkeypatch):
     assert (tmp_path / "noise_levels.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_stopped_run_of_tasks_continues(tmp_path, monkeypatch, capsys):
     """Of two tasks."""
     monkeypatch.setattr(continual_tasks, "toy", lambda toy=continual_tasks.toy: toy()[:2])

@@ -158,6 +158,7 @@ def test_generated_drawings_begin_at_a_point_without_offset(model):
         np.testing.assert_array_equal(drawing[1:], one[: len(drawing) - 1])
 
 
+@pytest.mark.slow
 def test_a_training_of_the_experiments(data, tmp_path, monkeypatch):
     options = "--batch-size 4 --train-drawings 8 --mixtures 2"
     rows = {"A": "--cell lstm --units 4"}
