@@ -22,7 +22,7 @@ def train(options: argparse.Namespace) -> None:
     run = make_run(options)
     if run.steps < run.checkpoint.step:
         raise ValueError(
-            "`--epochs` or `--steps` must not be less than the steps already trained.  "
+            "`--epochs` or `--steps` must not be less than the steps already trained. "
             f"Received: {run.steps} steps, {run.checkpoint.step} of which are done"
         )
     print(run.text.description)

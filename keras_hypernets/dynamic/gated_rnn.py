@@ -18,13 +18,13 @@ class GatedRNN(keras.layers.RNN):
 
     The loop computes each kernel's gradient in one product over many steps
     (`dynamic/recurrence/tensorflow.py` explains how). Values and gradients are those of
-    `keras.layers.RNN(cell)`. The faster loop runs in training. TensorFlow has
-    another loop for calls without a gradient: it runs in `predict`, in `evaluate`, and where `fit`
-    calls the layer with `training=False`, if there are more than 16 steps. Everywhere else, such
-    as in a SavedModel, Keras' own loop runs. It also runs with `unroll=True`, in eager TensorFlow,
-    on PyTorch, and for cells that override `call` or `draw_dropout_masks` or whose dtype differs
-    from the layer's. Eager calls outside training compile Keras' loop once, on TensorFlow for more
-    than 16 steps.
+    `keras.layers.RNN(cell)`. The faster loop runs in training. TensorFlow has another loop for
+    calls without a gradient: it runs in `predict`, in `evaluate`, and where `fit` calls the layer
+    with `training=False`, if there are more than 16 steps. Everywhere else, such as in a
+    SavedModel, Keras' own loop runs. It also runs with `unroll=True`, in eager TensorFlow, on
+    PyTorch, and for cells that override `call` or `draw_dropout_masks` or whose dtype differs from
+    the layer's. Eager calls outside training compile Keras' loop once, on TensorFlow for more than
+    16 steps.
 
     On TensorFlow, XLA compiles the loop, in parts that run in parallel. On a CPU, leave the model's
     `jit_compile` at its default, off.
