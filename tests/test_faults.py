@@ -102,15 +102,10 @@ def check_kills(name, kills, folder):
         assert a | {"seconds": 0} == b | {"seconds": 0}
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # `test_char_lm` kills a training once
 @pytest.mark.parametrize("name", TRAININGS)
 def test_twenty_kills(name, tmp_path):
     check_kills(name, 20, tmp_path)
-
-
-def test_a_kill(tmp_path):
-    """Of the images; `test_char_lm` has one of the text."""
-    check_kills("mnist", 1, tmp_path)
 
 
 # A small run, in eager mode: nothing is traced

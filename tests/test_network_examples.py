@@ -50,6 +50,7 @@ def test_the_chunks_of_the_cnn():
     assert model.layers[-1].target.count_params() == 77_066
 
 
+@pytest.mark.slow
 def test_noise_levels(few_images, tmp_path, monkeypatch):
     monkeypatch.setattr(noise_levels, "LEVELS", (0.5,))
     monkeypatch.setattr(noise_levels, "TESTED", [0.5, 1.0])
