@@ -1,7 +1,7 @@
 """A HyperLSTM cell as one would write it first: every linear map by itself, in plain keras.ops.
 
 It is the slow baseline of `recurrent.py` and serves nothing else. The equations are those of
-`HyperLSTMCell` (A.2.2 of https://arxiv.org/abs/1609.09106) with layer normalisation.
+`HyperLSTMCell` (A.2.2 of https://arxiv.org/abs/1609.09106) with layer normalization.
 """
 
 import keras

@@ -33,7 +33,7 @@ class GeneratedWeightsMonitor(keras.callbacks.Callback):
     The spread of generated weights w is their root mean square, sqrt(mean(w^2)). It is healthy
 
     - for a kernel of `HyperConv2D`, `HyperDense`, or a `HyperNetwork` without a base: from a third
-      to three times sqrt(2 / fan-in), the deviation of He initialisation;
+      to three times sqrt(2 / fan-in), the deviation of He initialization;
     - for the scales d_x and d_h of a hyper cell: from 0.1, where they start, to 10. (HyperLSTMs
       with layer norm, trained on Python's library, had 5.8 and 0.93 at the best learning rate, 29
       and 6.0 at four times that.) For the mixtures z_x and z_h of full generation: from a third to

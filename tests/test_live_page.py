@@ -165,7 +165,7 @@ class InBrowser(unittest.TestCase):
         expected = models.char_lm.generate(trained(), "def ", 40, 0.6, seed=2)
         paused, still_paused, *ends = states
         self.assertEqual(paused, still_paused)
-        self.assertEqual(paused[:2], ["paused", "Go on"])
+        self.assertEqual(paused[:2], ["paused", "Resume"])
         self.assertLess(10, len(paused[2]))
         self.assertLess(len(paused[2]), 44)
         self.assertEqual(ends, [["done", "Write again", expected]] * 2)

@@ -126,9 +126,9 @@ class Pages(unittest.TestCase):
 
 
 def ratio_of(row):
-    """Returns the range over several runs of a benchmark if it is wide, else the median."""
+    """Returns the median and, if it is wide, the range over several runs of a benchmark."""
     low, high = row.get("range", (1, 1))
-    return f"{low:.2f} to {high:.2f}" if high > 1.2 * low else f"{row['ratio']:.2f}"
+    return f"{row['ratio']:.2f}" + (f" ({low:.2f} to {high:.2f})" if high > 1.2 * low else "")
 
 
 def of(name):

@@ -1,7 +1,7 @@
 "use strict";
 
 const HISTORY = 96; // characters whose changes stay in sight
-const LABELS = { ready: "Start", writing: "Pause", paused: "Go on", done: "Write again" };
+const LABELS = { ready: "Start", writing: "Pause", paused: "Resume", done: "Write again" };
 const query = new URLSearchParams(location.search);
 const length = Number(query.get("length")) || 3000; // characters to write
 const $ = (id) => document.getElementById(id);

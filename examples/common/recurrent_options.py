@@ -41,7 +41,7 @@ def add_model_options(parser: ArgumentParser, units: int, model: str) -> None:
     group.add_argument(
         "--layer-norm",
         action=argparse.BooleanOptionalAction,
-        help="layer normalisation (default: as the layer has it)",
+        help="layer normalization (default: as the layer has it)",
     )
     group.add_argument(
         "--cell-option",

@@ -241,7 +241,7 @@ class GatedCell(FullSignature, keras.Layer):
             self.add_weight(name=f"{name}_beta", shape=shape, initializer="zeros")
 
     def normalize(self, x, weights, name):
-        """Normalises over the units with the gain and offset of `name`, if `layer_norm`.
+        """Normalizes over the units with the gain and offset of `name`, if `layer_norm`.
 
         `gamma * (x - mean) / sqrt(variance + epsilon) + beta`, with the statistics of
         half-precision values in float32.

@@ -25,7 +25,7 @@ class HyperGRUCell(HyperCell):
         h~ = phi(LN(d_x * (W_h x_t) + b) + r * LN(d_h * (U_h h_{t-1}) + b_hh))
         h_t = z * h_{t-1} + (1 - z) * dropout(h~)
 
-    The candidate's two parts are normalised separately, since the reset gate comes between them.
+    The candidate's two parts are normalized separately, since the reset gate comes between them.
     `bias`, `gate_gamma` and `gate_beta` have four rows: z, r, and the candidate's input and
     recurrent part.
 
@@ -35,7 +35,7 @@ class HyperGRUCell(HyperCell):
             `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of every z. Default 16.
         weight_generation: `"scaling"` (default) or `"full"`, as for `HyperLSTMCell`.
-        layer_norm: whether to normalise both cells. Default `True`.
+        layer_norm: whether to normalize both cells. Default `True`.
         layer_norm_epsilon: positive number added to the variance. Default 1e-3.
         recurrent_dropout: rate in [0, 1) of the dropout on the candidate h~, with a new mask at
             each step, in training only. Keras' `recurrent_dropout` drops `h` instead. Default 0.

@@ -24,13 +24,13 @@ class HyperLSTMCell(LSTMTail, HyperCell):
         c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(c~))
         h_t = sigma(o) phi(LN(c_t))
 
-    where d(z) = D z has no bias, b(z) = B z + b_0, and LN is layer normalisation over the units.
-    The stored `c` is not normalised. With `weight_generation="full"` the embeddings mix whole
+    where d(z) = D z has no bias, b(z) = B z + b_0, and LN is layer normalization over the units.
+    The stored `c` is not normalized. With `weight_generation="full"` the embeddings mix whole
     kernels instead (the analogue of eq. 5): sum_k z_x[k] W_y[k] x_t, and likewise for h.
 
     Differences from the paper, all as in the author's code: `h^_t`, not `h^_{t-1}`, generates the
-    weights (as the paper's prose says), a forget bias is added after layer normalisation, and layer
-    normalisation has a gain and an offset.
+    weights (as the paper's prose says), a forget bias is added after layer normalization, and layer
+    normalization has a gain and an offset.
 
     Args:
         units: positive integer, size of `h` and `c`.
@@ -38,7 +38,7 @@ class HyperLSTMCell(LSTMTail, HyperCell):
             `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of every z. Default 16.
         weight_generation: `"scaling"` (default) or `"full"`.
-        layer_norm: whether to normalise both cells. Default `True`.
+        layer_norm: whether to normalize both cells. Default `True`.
         layer_norm_epsilon: positive number added to the variance. Default 1e-3.
         forget_bias: number added to the forget gate of the main cell. Default 1.0.
         hyper_forget_bias: the same for the hyper cell. Default 1.0, the only value in the author's

@@ -22,7 +22,7 @@ class HyperSimpleRNNCell(HyperCell):
 
         h_t = phi(sum_k z_x[k] W[k] x_t + sum_k z_h[k] U[k] h_{t-1} + b(z_b))
 
-    With `layer_norm=True` both sums are normalised before phi. As in the paper's prose, h^_t, not
+    With `layer_norm=True` both sums are normalized before phi. As in the paper's prose, h^_t, not
     h^_{t-1}, generates the weights.
 
     Args:
@@ -31,7 +31,7 @@ class HyperSimpleRNNCell(HyperCell):
             `units`, but at least 16 and at most `units`.
         embedding_dim: positive integer, size of every z. Default 16.
         weight_generation: `"scaling"` (default) or `"full"`.
-        layer_norm: whether to normalise both cells. Default `False`.
+        layer_norm: whether to normalize both cells. Default `False`.
         layer_norm_epsilon: positive number added to the variance. Default 1e-3.
         **kwargs: as for `HyperLSTMCell`. `recurrent_activation` has no effect without gates, and
             the two recurrent dropouts must be 0, since there is no candidate to drop.

@@ -8,7 +8,7 @@ from keras_hypernets.dynamic.layer_norm_lstm_cell import LayerNormLSTMCell
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class LayerNormLSTM(CellLayer):
-    """LSTM layer with layer normalisation of each gate and dropout without memory loss.
+    """LSTM layer with layer normalization of each gate and dropout without memory loss.
 
     Runs a `LayerNormLSTMCell`, which documents the equations, over sequences, with the fast
     loop of `GatedRNN`. The weights are those of

@@ -8,27 +8,27 @@ from keras_hypernets.dynamic.lstm_tail import LSTMTail
 
 @keras.saving.register_keras_serializable(package="keras_hypernets")
 class LayerNormLSTMCell(LSTMTail, GatedCell):
-    r"""LSTM cell with layer normalisation of each gate and dropout without memory loss.
+    r"""LSTM cell with layer normalization of each gate and dropout without memory loss.
 
-    With sigma the recurrent activation, phi the activation and LN layer normalisation over the
+    With sigma the recurrent activation, phi the activation and LN layer normalization over the
     units (eq. 9 and 10 of the paper; Ba et al.; Semeniuta et al.):
 
         y = LN(W_y x_t + U_y h_{t-1} + b_y)        for y in i, f, c~, o, each separately
         c_t = sigma(f + forget_bias) c_{t-1} + sigma(i) dropout(phi(c~))
         h_t = sigma(o) phi(LN(c_t))
 
-    The stored `c` is not normalised. The forget bias is added after layer normalisation, which
+    The stored `c` is not normalized. The forget bias is added after layer normalization, which
     would remove it. With `layer_norm=False` this is `keras.layers.LSTMCell`
     (`converters.load_keras_lstm` moves the weights).
 
-    `tfa.rnn.LayerNormLSTMCell` of TensorFlow Addons, now discontinued, differs: it normalises the
+    `tfa.rnn.LayerNormLSTMCell` of TensorFlow Addons, now discontinued, differs: it normalizes the
     products with x and with h separately, each over all four gates, then adds the bias (with
-    `unit_forget_bias`), stores the normalised `c`, and drops inputs and states (`dropout`,
+    `unit_forget_bias`), stores the normalized `c`, and drops inputs and states (`dropout`,
     `recurrent_dropout`), not the candidate. Its weights do not carry over.
 
     Args:
         units: positive integer, size of `h` and `c`.
-        layer_norm: whether to normalise gates and cell state. Default `True`.
+        layer_norm: whether to normalize gates and cell state. Default `True`.
         layer_norm_epsilon: positive number added to the variance. Default 1e-3.
         forget_bias: number added to the forget gate's pre-activation. Default 1.0.
         recurrent_dropout: rate in [0, 1) of the dropout on the candidate, with a new mask at each

@@ -9,7 +9,7 @@ class LSTMTail:
     """Mixin for `GatedCell`s: the step of an LSTM after its linear maps.
 
     Args:
-        forget_bias: number added to the forget gate's pre-activation, after layer normalisation.
+        forget_bias: number added to the forget gate's pre-activation, after layer normalization.
     """
 
     def __init__(self, *args, forget_bias=1.0, **kwargs):

@@ -66,7 +66,7 @@ class LowRankPlan:
     """Writes two factors `a` and `b`. The weight is the base plus alpha / rank times `a b`.
 
     All axes but the last are flattened to one, as Keras' `enable_lora` does. As there, `a` starts
-    with the deviation of He initialisation and, with a base, `b` at zero. Without a base, `b` gives
+    with the deviation of He initialization and, with a base, `b` at zero. Without a base, `b` gives
     the product the deviation of the target's own initial value.
     """
 

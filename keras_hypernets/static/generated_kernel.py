@@ -40,7 +40,7 @@ class GeneratedKernelLayer(FullSignature, keras.Layer):
             Both must be `None` with a shared generator.
         activation, use_bias, bias_initializer, bias_regularizer, bias_constraint: as in Keras.
         embedding_initializer: initializer of `embedding`, `(tiles, embedding_dim)`. Default `None`:
-            the generator's, which gives kernels the variance of He initialisation.
+            the generator's, which gives kernels the variance of He initialization.
         embedding_regularizer, embedding_constraint: for `embedding`. Default `None`.
         kernel_regularizer: regularizer of the generated kernel, applied once however often the
             layer is called, unless its embedding is frozen. Default `None`.

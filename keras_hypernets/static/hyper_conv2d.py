@@ -25,7 +25,7 @@ class HyperConv2D(HyperConv):
             `keras.layers.Conv2D`.
         bias_initializer, bias_regularizer, bias_constraint: likewise.
         embedding_initializer, embedding_regularizer, embedding_constraint: for the embeddings.
-            Default `None`: the kernel starts with the variance of He initialisation.
+            Default `None`: the kernel starts with the variance of He initialization.
         kernel_regularizer: regularizer of the generated kernel. Default `None`.
         **kwargs: arguments of `keras.Layer`.
 

@@ -22,7 +22,7 @@ class HyperDense(GeneratedKernelLayer):
         use_bias: whether to add a bias, an ordinary weight. Default `True`.
         bias_initializer, bias_regularizer, bias_constraint: for the bias.
         embedding_initializer, embedding_regularizer, embedding_constraint: for the embeddings.
-            Default `None`: the kernel starts with the variance of He initialisation.
+            Default `None`: the kernel starts with the variance of He initialization.
         kernel_regularizer: regularizer of the generated kernel. Default `None`.
         **kwargs: arguments of `keras.Layer`.
 

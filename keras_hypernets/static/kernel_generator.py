@@ -27,7 +27,7 @@ class KernelGenerator(keras.Layer):
     which generates the kernels of a whole model in one product. Kernels are assembled from tiles
     along their channels. Each tile has its own embedding, which belongs to the layer.
 
-    A generated kernel starts with the variance of He initialisation, whatever the number of tiles
+    A generated kernel starts with the variance of He initialization, whatever the number of tiles
     (hyperfan-in, [Chang et al., 2020](https://arxiv.org/abs/2312.08399)):
     z ~ N(0, 1 / input tiles), W_i ~ N(0, 1 / embedding_dim), W_out ~ N(0, 2 / (fan-in of the tile
     * hidden_units)), biases 0.
