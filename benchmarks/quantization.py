@@ -1,4 +1,4 @@
-"""What quantisation in LiteRT costs trained networks in accuracy.
+"""What quantization in LiteRT costs trained networks in accuracy.
 
     python examples/mnist.py --networks hyper
     python examples/demo.py --steps-per-epoch 250

@@ -13,7 +13,7 @@ def bake(model: keras.Layer, condition: Any = None) -> keras.Layer:
     `keras.layers.Conv2D` and `HyperDense` by a `keras.layers.Dense`, with the generated kernel as a
     weight, a `HyperNetwork` by its target. The outputs are the same. The copy is faster for small
     batches, since it generates no kernels. It loads without keras_hypernets, and tools for Keras
-    layers, such as quantisation, apply to it. It has the weights of a network without
+    layers, such as quantization, apply to it. It has the weights of a network without
     generators, and training changes them directly.
 
     To have your own layer baked, give it a method `plain_layer()` that returns a built layer with
