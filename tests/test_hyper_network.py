@@ -307,6 +307,8 @@ class Errors(tf.test.TestCase):
             hyper.generated_weights()
         with self.assertRaisesRegex(ValueError, "`condition` must have one row.*\\(2, 2\\)"):
             hyper.plain_layer(np.tile(one, (2, 1)))
+        with self.assertRaisesRegex(ValueError, "begin with an axis of rows. Received: a scalar"):
+            export.bake(hyper, 0.5)
         with self.assertRaisesRegex(ValueError, "`condition` must be given: hyper was built with"):
             export.bake(hyper)
         without = HyperNetwork(dense(), embedding_dim=2, name="hyper")

@@ -84,12 +84,13 @@ def check_condition(hyper: keras.Layer, condition, inputs, name: str = "conditio
     allowed = batch if hyper.per_sample else batch | {1}
     for part in keras.tree.flatten(condition):
         shape = tuple(part.shape)
-        if not shape or (batch and shape[0] is not None and shape[0] not in allowed):
+        if not shape:
+            raise ValueError(f"`{name}` must begin with an axis of rows. Received: a scalar")
+        if batch and shape[0] is not None and shape[0] not in allowed:
             rows = "a row for each sample" if hyper.per_sample else "one row, or one per sample"
-            size = ", ".join(map(str, sorted(batch))) or "unknown"
             raise ValueError(
                 f"`{name}` must have {rows}. Received: a condition of shape {shape} for a batch "
-                f"of {size}"
+                f"of {', '.join(map(str, sorted(batch)))}"
             )
     features = hyper.condition_features
     if features is None:
