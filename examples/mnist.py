@@ -40,7 +40,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--patience",
         count,
         None,
-        "end training after this many epochs without a better validation error; 0: train all "
+        "end training after this many epochs without improvement on validation; 0: train all "
         "epochs (default: 30; notebook: 0)",
     )
     comparison.add_options(parser, "1000; digits: 100", "runs/mnist")

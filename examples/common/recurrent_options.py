@@ -89,13 +89,13 @@ def add_training_options(
         "--patience",
         count,
         1,
-        "epochs without a better validation before the rate decays; 0: it decays after each epoch",
+        "epochs without improvement on validation before the rate decays; 0: after each epoch",
     )
     parser.option(
         "--early-stopping",
         count,
         0,
-        "epochs without a better validation before training ends; 0: it never ends early",
+        "epochs without improvement on validation before training ends; 0: it never ends early",
     )
     parser.option("--clip-norm", positive, clip_norm, "maximum norm of all gradients together")
     parser.switch(

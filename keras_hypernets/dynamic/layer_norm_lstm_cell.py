@@ -18,7 +18,7 @@ class LayerNormLSTMCell(LSTMTail, GatedCell):
         h_t = sigma(o) phi(LN(c_t))
 
     The stored `c` is not normalized. The forget bias is added after layer normalization, which
-    would remove it. With `layer_norm=False` this is `keras.layers.LSTMCell`
+    would otherwise cancel it. With `layer_norm=False` this is `keras.layers.LSTMCell`
     (`converters.load_keras_lstm` moves the weights).
 
     `tfa.rnn.LayerNormLSTMCell` of TensorFlow Addons, now discontinued, differs: it normalizes the

@@ -48,14 +48,14 @@ def export_saved_model(
       which TensorFlow Serving turns off by default. So it is slower, and rounding may change the
       text.
 
-    A stroke model gets three signatures, with states in the same way.
+    A stroke model gets three signatures. States work in the same way.
 
     - `serving_default`: `strokes` (batch, time, 3) float32 -> `parameters` of the next points
       (batch, time, 6 mixtures + 1).
     - `step`: `strokes` (batch, 3), `seed`, `position`, `temperature` and the states ->
       `parameters`, `next_point` (batch, 3), and the new states. A drawing begins after the point
       (0, 0, 0); its first point has position 0.
-    - `generate`: `prime` (batch, time, 3), the points to continue, `time` is 0 for new drawings;
+    - `generate`: `prime` (batch, time, 3), the points to continue (`time` is 0 for new drawings),
       `length` int32, `temperature` float32, `seed` int32 -> `strokes` (batch, length, 3), the
       points added.
 

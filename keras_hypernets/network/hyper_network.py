@@ -54,8 +54,8 @@ class HyperNetwork(keras.Layer):
         target_weights: which weights are generated: a regular expression that `re.search` looks
             for in `variable.path`, a list of them, or a function that returns whether a variable is
             generated. A function is not saved, but what it has chosen is. Default `None`: all
-            trainable weights, or with a `KernelGenerator` all weights that consist of whole tiles.
-            The other weights stay in the target.
+            trainable weights, with a `KernelGenerator` those that consist of whole tiles. The other
+            weights stay in the target.
         generator: a layer from the condition to `(rows, features)`, in place of the hidden layers;
             or a `KernelGenerator`, which generates kernels tile by tile from learned embeddings. A
             layer that reads integers must begin with a `keras.Input` of their dtype. Default

@@ -73,7 +73,7 @@ def plot_weight_changes(model: keras.Model, text: Any, layer: int = 0, width: in
     a diamond. For a model without characters every tenth step has its number.
 
     Args:
-        model, text: as for `weight_changes`; written by people or by `generate`.
+        model, text: as for `weight_changes`. The text may be written by people or by `generate`.
         layer: index of the recurrent layer. Default 0.
         width: positive integer, number of steps in a line. Default 64.
 

@@ -37,7 +37,7 @@ class Run:
         batch_size, seed: of the training.
         epochs: passes over the images, at most.
         steps: or steps; the last epoch ends there.
-        patience: epochs without a better validation after which training ends; 0: never.
+        patience: epochs without improvement on validation after which training ends; 0: never.
         resume: whether to continue the run in `output`, if there is one.
         tensorboard: folder in which TensorBoard finds the run, by the name of `output`, or `None`.
     """

@@ -111,8 +111,8 @@ def generate(
             Default 0.
         top_k: positive integer. Sample from the `top_k` most likely characters. Default `None`:
             all.
-        top_p: number in (0, 1]. Sample from the smallest set of most likely characters, among the
-            `top_k`, that holds a share `top_p` of their probability. Default `None`: all.
+        top_p: number in (0, 1]. Sample from the smallest set of characters whose probabilities,
+            among the `top_k`, sum to at least `top_p`. Default `None`: all.
         stop: string that ends a text once generated, and stays in it. It has no effect in the
             prompt. Default `None`: all texts get `length` characters.
 

@@ -30,9 +30,9 @@ def sample(
         position: 32-bit integer; each position has independent noise.
         top_k: positive integer. Sample from the `top_k` most likely characters. Default `None`:
             all. In a tensor, 0 means all.
-        top_p: number in (0, 1]. Sample from the smallest set of most likely characters, among the
-            `top_k`, that holds a share `top_p` of their probability. Default `None`: all. Both
-            keep characters tied with the last one kept.
+        top_p: number in (0, 1]. Sample from the smallest set of characters whose probabilities,
+            among the `top_k`, sum to at least `top_p`. Default `None`: all. Both keep characters
+            tied with the last one kept.
 
     Returns:
         int32 ids `(...)`.

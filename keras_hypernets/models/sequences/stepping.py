@@ -153,10 +153,10 @@ def with_states(model: keras.Model) -> keras.Model:
 def step_model(model: keras.Model) -> keras.Model:
     """Returns `step` as a functional model that shares all weights.
 
-    It maps a dictionary of the model's input, without the time axis, and the states to one of the
-    model's output and the new states. The keys are the names of the input, of the last layer and of
-    `state_sizes`. Without a loop, LiteRT can run it without TensorFlow's operators:
-    `step_model(model).export("step.tflite", format="litert")`.
+    It maps a dictionary with the model's input, without the time axis, and the states to a
+    dictionary with the model's output and the new states. The keys are the names of the input, of
+    the last layer and of `state_sizes`. It has no loop, so LiteRT can run it with its builtin
+    operators alone.
 
     Args:
         model: a chain of recurrent layers, stateful or not; its own states do not change.
