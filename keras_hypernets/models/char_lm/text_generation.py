@@ -97,8 +97,9 @@ def generate(
 ) -> str | list[str]:
     """Generates text with a character language model.
 
-    On TensorFlow the first call for a model compiles for about a second. So does a call with
-    another number of prompts, or a prompt or length beyond the next power of two.
+    On TensorFlow the first call for a model compiles for about a second. So may a call with
+    another number of prompts, or one whose prompt passes a power of two, or whose length passes one
+    from 64 on.
 
     Args:
         model: a model made by `char_language_model`.
