@@ -178,6 +178,8 @@ PAPER_HYPER_LSTM = (
 )
 
 
+# Those of the layer-norm HyperLSTM of 160 units.
+OF_EQUAL_WEIGHTS = {"layer-norm LSTM of equal weights": PAPER_LN_LSTM.format(177)}
 # Its Table 3: bits per character of the validation text after training to convergence.
 PAPER_VALIDATION = {
     "layer-norm LSTM": 1.300,
@@ -321,6 +323,7 @@ EXPERIMENTS = {
     "ptb_160_tuned": replace(
         of_the_paper(160, 20, seeds=(0,)),
         title="Penn Treebank, 160 units, tuned learning rates",
+        rows=of_the_paper(160, 20, seeds=()).rows | OF_EQUAL_WEIGHTS,
         rate=None,
     ),
     # Each row of `ptb_160` with one thing as in `ptb`.
@@ -339,8 +342,7 @@ EXPERIMENTS = {
             f"{PAPER_BATCH} --patience 0 --learning-rate-decay 0.75",
             "layer-norm HyperLSTM, hyper cell of a fifth": PAPER_HYPER_LSTM.format(160, 32, 4)
             + f" {PAPER_BATCH} {UNSCHEDULED}",
-            "layer-norm LSTM of equal weights": PAPER_LN_LSTM.format(177)
-            + f" {PAPER_BATCH} {UNSCHEDULED}",
+            **{row: f"{own} {PAPER_BATCH} {UNSCHEDULED}" for row, own in OF_EQUAL_WEIGHTS.items()},
         },
         epochs=8,
         small=1,
