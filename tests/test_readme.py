@@ -124,6 +124,25 @@ class Pages(unittest.TestCase):
                 ends = f"{difference - width:.{digits}f} to {difference + width:.{digits}f}"
                 self.assertTrue(ends in page, ends)
 
+    def test_what_costs_the_lead_on_penn_treebank(self):
+        page = report.PAGE.read_text("utf-8")
+        base, tuned, changes = (
+            {row: runs[0]["bits_per_character"]["test"] for row, runs in of(name).items()}
+            for name in ("ptb_160", "ptb_160_tuned", "ptb_160_changes")
+        )
+        lstm, hyper = "layer-norm LSTM", "layer-norm HyperLSTM"
+        equal = f"{lstm} of equal weights"
+        for one, other in (
+            (base[lstm], base[hyper]),
+            (base[lstm], changes[f"{hyper}, hyper cell of a fifth"]),
+            (changes[equal], base[hyper]),
+            (changes[f"{lstm}, batch 32"], changes[f"{hyper}, batch 32"]),
+            (changes[f"{lstm}, schedule"], changes[f"{hyper}, schedule"]),
+            (tuned[lstm], tuned[hyper]),
+        ):
+            line = f" | {one:.3f} | {other:.3f} | {one - other:.3f} |"
+            self.assertTrue(line in page, line)
+
 
 def ratio_of(row):
     """Returns the median and, if it is wide, the range over several runs of a benchmark."""
