@@ -139,6 +139,7 @@ class Pages(unittest.TestCase):
             (changes[f"{lstm}, batch 32"], changes[f"{hyper}, batch 32"]),
             (changes[f"{lstm}, schedule"], changes[f"{hyper}, schedule"]),
             (tuned[lstm], tuned[hyper]),
+            (tuned[equal], tuned[hyper]),
         ):
             line = f" | {one:.3f} | {other:.3f} | {one - other:.3f} |"
             self.assertTrue(line in page, line)
