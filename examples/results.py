@@ -43,14 +43,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--workers",
         count,
         len(scheduling.AVAILABLE) or 1,
-        "trainings at a time, 1 with a GPU; 0: one by one in this process",
+        "training runs at a time, 1 with a GPU; 0: one by one in this process",
     )
     train.add_argument(
         "--again", action="store_true", help="also train what docs/results already has"
     )
     train.add_argument("--small", action="store_true", help="few steps, few seeds")
     for command in (train, report, check):
-        command.option("--output", str, "runs/results", "folder of the trainings")
+        command.option("--output", str, "runs/results", "folder of the training runs")
         command.add_argument("--traceback", action="store_true", help="show where an error arose")
     # What this script tells the processes that it starts.
     train.add_argument("--cores", type=int, nargs="*", help=argparse.SUPPRESS)

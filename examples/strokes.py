@@ -45,7 +45,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def make_run(options: argparse.Namespace):
-    """Makes a training, new or resumed: its `fit` trains the model, its `report` tests it."""
+    """Makes a training run, new or resumed: `fit` trains the model, `report` tests it."""
     from common.strokes.training import Run
 
     return Run(options, partial(make_model, options))

@@ -79,7 +79,7 @@ class Guides(unittest.TestCase):
             done = subprocess.run(
                 [sys.executable, "-c", RUNNER, *map(str, pages)],
                 cwd=folder,
-                # XLA optimizes what it compiles, which is quicker for trainings as long as these.
+                # XLA optimizes what it compiles, which is quicker for runs as long as these.
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "XLA_FLAGS": ""},
                 capture_output=True,
                 text=True,

@@ -71,7 +71,7 @@ def test_notebook_runs(path, monkeypatch):
     from nbclient import NotebookClient
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
-    monkeypatch.setenv("XLA_FLAGS", "")  # optimized, which is quicker for trainings
+    monkeypatch.setenv("XLA_FLAGS", "")  # optimized, which is quicker for training runs
     book = nbformat.read(path, as_version=4)
     nbformat.validate(book)
     with TemporaryDirectory() as folder:

@@ -141,7 +141,7 @@ def test_what_is_kept_is_not_trained_again(kept, capsys):
         ("ptb", "HyperLSTM", 1),
         ("ptb", "HyperLSTM", 2),
     ]
-    assert capsys.readouterr().out == "2 trainings are in docs/results (see --again)\n"
+    assert capsys.readouterr().out == "2 training runs are in docs/results (see --again)\n"
     assert len(scheduling.jobs_of(results.parse([*command, "--again"]))) == 6
     assert len(scheduling.jobs_of(results.parse([*command, "--small"]))) == 2
     assert capsys.readouterr().out == ""
@@ -242,7 +242,7 @@ def test_each_training_is_a_process(processes, tmp_path, capsys):
     (folder / "results.json").write_text("{}")
     results.main(command)
     assert len(processes.jobs) == 11
-    assert f"1 of 6 trainings are done in {tmp_path}\n" in capsys.readouterr().out
+    assert f"1 of 6 training runs are done in {tmp_path}\n" in capsys.readouterr().out
 
 
 def test_where_cores_cannot_be_chosen(processes, tmp_path, monkeypatch):
@@ -382,7 +382,7 @@ def test_report(page):
     # From what is kept the same page is made, and a new training replaces the old one.
     results_report.report(page / "kept")
     assert (page / "RESULTS.md").read_text() == text
-    with pytest.raises(ValueError, match="`--output` must be the folder of trainings"):
+    with pytest.raises(ValueError, match="`--output` must be the folder of training runs"):
         results_report.report(page / "nowhere")
     save(page / "runs", "A", 1, text_run(1, 3.0))
     results_report.report(page / "runs")

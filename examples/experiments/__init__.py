@@ -1,1 +1,1 @@
-"""The harness of RESULTS.md: what it compares, the trainings, tables and figures."""
+"""The harness of RESULTS.md: what it compares, the training runs, tables and figures."""

@@ -1,6 +1,6 @@
 """What RESULTS.md compares: experiments, and their rows as options of the other examples.
 
-What docs/results and the folder of trainings have of a row counts as done. Whoever changes a row
+What docs/results and the folder of runs have of a row counts as done. Whoever changes a row
 here deletes it in both.
 """
 
@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 @dataclass(frozen=True)
 class Sequences:
-    """Trainings on the same batches, each row at the learning rate best for it.
+    """Training runs on the same batches, each row at the learning rate best for it.
 
     Args:
         title: of the figure.
@@ -29,7 +29,7 @@ class Sequences:
         rate: the learning rate of all rows; without it the first seed chooses one for each row.
         rates: from which, and from twice the highest or half the lowest while that is the best.
         starts: for some rows what is done to the recurrent layer's cell before training.
-        seeds: of the trainings.
+        seeds: of the training runs.
         small_seeds: those of `seeds` that `--small` trains.
     """
 
@@ -49,7 +49,7 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Text(Sequences):
-    """Trainings of `char_lm.py`; of its data "ptb" is wherever the user has it.
+    """Training runs of `char_lm.py`; of its data "ptb" is wherever the user has it.
 
     Args:
         singular_values: whether the table shows those of the scale maps.
@@ -66,7 +66,7 @@ class Text(Sequences):
 
 @dataclass(frozen=True)
 class Drawings(Sequences):
-    """Trainings of `strokes.py`; its data are a file in the folder `--drawings`."""
+    """Training runs of `strokes.py`; its data are a file in the folder `--drawings`."""
 
     validation = "val_nats_per_point"
     y_label = "nats per point of the validation drawings"
@@ -74,7 +74,7 @@ class Drawings(Sequences):
 
 @dataclass(frozen=True)
 class Images:
-    """Trainings of `mnist.py` or `cifar10.py`.
+    """Training runs of `mnist.py` or `cifar10.py`.
 
     Args:
         title: of the figure.
@@ -82,7 +82,7 @@ class Images:
         shared: options of all rows.
         rows: for each name the network, `"hyper"` or `"plain"`, and its options.
         small: options that `--small` adds.
-        seeds: of the trainings.
+        seeds: of the training runs.
         small_seeds: those of `seeds` that `--small` trains.
     """
 
@@ -201,7 +201,7 @@ def of_the_paper(units: int, hyper_units: int, seeds: tuple[int, ...]) -> Text:
     Args:
         units: of both networks.
         hyper_units: of the hyper cell.
-        seeds: of the trainings.
+        seeds: of the training runs.
     """
     return Text(
         title=f"Penn Treebank, {units:,} units",
@@ -224,7 +224,7 @@ def at_the_papers_size(title: str, epochs: int, more: str = "") -> Text:
 
     Args:
         title: of the figure.
-        epochs: of each training.
+        epochs: of each training run.
         more: options of all rows.
     """
     experiment = of_the_paper(1000, 128, seeds=(0,))
@@ -423,5 +423,5 @@ def kept_results(name: str) -> dict[str, list[dict]]:
 
 
 def folder_of(output: str | Path, name: str, row: str, seed: int, small: bool = False) -> Path:
-    """Returns the folder of a training."""
+    """Returns the folder of a training run."""
     return Path(output, *["small"] * small, name, re.sub(r"[^\w.-]+", "_", row), str(seed))

@@ -1,7 +1,7 @@
 """Tables and figures of RESULTS.md: the work behind `results.py report` and `check`.
 
 Results are kept in docs/results, a file for each experiment: for each row of its table the results
-of its seeds. `report` adds those of a folder of trainings, and puts tables between the marks
+of its seeds. `report` adds those of a folder of training runs, and puts tables between the marks
 `<!-- name -->` and `<!-- end -->` of RESULTS.md.
 """
 
@@ -59,7 +59,7 @@ def results_of(name: str, output: Path | None = None) -> dict[str, list[dict]]:
 def report(output: Path) -> None:
     """Adds the results in a folder to docs/results, and writes tables and figures."""
     if not output.is_dir():
-        raise ValueError(f"`--output` must be the folder of trainings. Received: {output}")
+        raise ValueError(f"`--output` must be the folder of training runs. Received: {output}")
     text = PAGE.read_text("utf-8")
     tables = {name: results_of(name, output) for name in EXPERIMENTS}
     tables = {name: table for name, table in tables.items() if table}
@@ -80,7 +80,7 @@ def report(output: Path) -> None:
             lines += ["", f"![{SPECTRUM_TITLE}](docs/results/{name}_singular_values.png)"]
         text = between_marks(text, name, "\n".join(lines))
         done = sum(map(len, table.values()))
-        print(f"{name}: {done} of {len(experiment.rows) * len(experiment.seeds)} trainings")
+        print(f"{name}: {done} of {len(experiment.rows) * len(experiment.seeds)} training runs")
     for name, of_sizes in gains.items():
         compared = SIZES[name]
         with outputs.replacing(RESULTS / f"{name}.png") as unfinished:
@@ -296,7 +296,7 @@ def small_results(output: Path, name: str, row: str) -> list[dict]:
 
 
 def best_of(experiment: Text | Drawings | Images, run: dict) -> float:
-    """Returns the best validation of a training."""
+    """Returns the best validation of a training run."""
     return min(record[experiment.validation] for record in run["history"])
 
 
@@ -331,7 +331,7 @@ def small_error(
 ) -> float:
     """Returns the standard error of the `difference` of two rows in a reduced version.
 
-    The spread over the seeds is that of the kept trainings at its last step.
+    The spread over the seeds is that of the kept training runs at its last step.
 
     Args:
         experiment: whose rows they are.

@@ -1,4 +1,4 @@
-"""The trainings of RESULTS.md, each a process of its own: the work behind `results.py train`."""
+"""The runs of RESULTS.md, each a process of its own: the work behind `results.py train`."""
 
 import argparse
 import os
@@ -38,7 +38,7 @@ def experiments_of(options: argparse.Namespace) -> list[str]:
 
 
 def jobs_of(options: argparse.Namespace) -> list[tuple[str, str, int]]:
-    """Returns experiment, row and seed of each training: first those of the first seeds."""
+    """Returns experiment, row and seed of each training run: first those of the first seeds."""
     jobs = []
     for name in experiments_of(options):
         experiment = EXPERIMENTS[name]
@@ -59,7 +59,9 @@ def jobs_of(options: argparse.Namespace) -> list[tuple[str, str, int]]:
             for row, runs in kept_results(name).items():
                 known |= {(name, row, run["settings"]["seed"]) for run in runs}
         if known.intersection(jobs):
-            print(f"{len(known.intersection(jobs))} trainings are in docs/results (see --again)")
+            print(
+                f"{len(known.intersection(jobs))} training runs are in docs/results (see --again)"
+            )
         jobs = [job for job in jobs if job not in known]
     return sorted(jobs, key=lambda job: EXPERIMENTS[job[0]].seeds.index(job[2]))
 
@@ -72,7 +74,7 @@ def train(options: argparse.Namespace) -> None:
         return
     done = [job for job in jobs if has_results(job, options)]
     if done:
-        print(f"{len(done)} of {len(jobs)} trainings are done in {options.output}")
+        print(f"{len(done)} of {len(jobs)} training runs are done in {options.output}")
     prepare_data({EXPERIMENTS[name].data for name, *_ in jobs})
     shares = queue.SimpleQueue()
     for n in range(options.workers):
@@ -96,12 +98,12 @@ def train(options: argparse.Namespace) -> None:
 
 
 def has_results(job: tuple[str, str, int], options: argparse.Namespace) -> bool:
-    """Returns whether the folder of trainings has the results of one."""
+    """Returns whether the folder of training runs has the results of one."""
     return (folder_of(options.output, *job, options.small) / "results.json").exists()
 
 
 def prepare_data(sources: set[str]) -> None:
-    """Downloads what is not there yet, before two trainings do that in one folder."""
+    """Downloads what is not there yet, before two training runs do that in one folder."""
     from common.images import datasets as image_datasets
     from common.prepared_data import prepared_builder
     from common.texts import datasets
@@ -142,7 +144,7 @@ def train_apart(
     shares: queue.SimpleQueue,
     after: Future | None,
 ) -> None:
-    """Trains in a process of its own, on a share of the cores, once another training is done."""
+    """Trains in a process of its own, on a share of the cores, once another run is done."""
     if after is not None:
         after.result()
     if has_results((name, row, number), options):
@@ -169,4 +171,4 @@ def train_apart(
     minutes = (time.perf_counter() - began) / 60
     print(f"{name}, {row}, seed {number}: {minutes:.1f} minutes", flush=True)
     if status:
-        raise ValueError(f"{folder / 'log.txt'} says why a training failed.")
+        raise ValueError(f"{folder / 'log.txt'} says why a training run failed.")

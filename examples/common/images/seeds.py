@@ -1,4 +1,4 @@
-"""Short trainings with several seeds: the work behind the examples of HyperNetwork."""
+"""Short training runs with several seeds: the work behind the examples of HyperNetwork."""
 
 import argparse
 import statistics
@@ -17,7 +17,7 @@ def parser_of(prog: str, description: str, epochs: int) -> ArgumentParser:
     """Makes the parser of an example: its options are `--epochs`, `--seeds` and `--output`."""
     parser = ArgumentParser(prog=prog, description=description)
     parser.option("--epochs", positive_integer, epochs, "passes over the images")
-    parser.option("--seeds", seed_integer, [0], "one training for each", nargs="+")
+    parser.option("--seeds", seed_integer, [0], "one training run for each", nargs="+")
     name = prog.removesuffix(".py")
     parser.option("--output", str, f"runs/{name}", "folder for everything that is written")
     parser.add_argument("--traceback", action="store_true", help="show where an error arose")

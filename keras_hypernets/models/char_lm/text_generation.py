@@ -97,9 +97,9 @@ def generate(
 ) -> str | list[str]:
     """Generates text with a character language model.
 
-    On TensorFlow the first call for a model compiles for about a second. So may a call with
-    another number of prompts, or one whose prompt passes a power of two, or whose length passes one
-    from 64 on.
+    On TensorFlow the first call for a model compiles for about a second. The length
+    of the prompt is rounded up to a power of two, and `length` too, at least to 64: a call compiles
+    again if either of them, or the number of prompts, is new.
 
     Args:
         model: a model made by `char_language_model`.

@@ -136,8 +136,9 @@ def generate(
     only, and the same numbers give the same draw. `MixtureDensity` is such a layer. (Text has
     `char_lm.generate`, with options of its own.)
 
-    On TensorFlow the first call for a model compiles for about a second. So does a call with
-    another number of sequences, or a time or length beyond the next power of two.
+    On TensorFlow the first call for a model compiles for about a second. The time
+    is rounded up to a power of two, and `length` too, at least to 64: a call compiles again if
+    either of them, or the number of sequences, is new.
 
     Args:
         model: a chain of recurrent layers.
