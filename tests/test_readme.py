@@ -124,7 +124,7 @@ class Pages(unittest.TestCase):
                 ends = f"{difference - width:.{digits}f} to {difference + width:.{digits}f}"
                 self.assertTrue(ends in page, ends)
 
-    def test_what_costs_the_lead_on_penn_treebank(self):
+    def test_why_the_lead_on_penn_treebank_shrinks(self):
         page = report.PAGE.read_text("utf-8")
         base, tuned, changes = (
             {row: runs[0]["bits_per_character"]["test"] for row, runs in of(name).items()}

@@ -328,7 +328,7 @@ EXPERIMENTS = {
     ),
     # Each row of `ptb_160` with one thing as in `ptb`.
     "ptb_160_changes": Text(
-        title="Penn Treebank, 160 units: what the two set-ups differ in",
+        title="Penn Treebank, 160 units, one setting changed",
         data="ptb",
         shared=PAPER,
         rows={

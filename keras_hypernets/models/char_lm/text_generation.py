@@ -97,9 +97,9 @@ def generate(
 ) -> str | list[str]:
     """Generates text with a character language model.
 
-    On TensorFlow the first call for a model compiles for about a second. The length
-    of the prompt is rounded up to a power of two, and `length` too, at least to 64: a call compiles
-    again if either of them, or the number of prompts, is new.
+    On TensorFlow the first call for a model compiles for about a second. `length`
+    is rounded up to a power of two, at least to 64: a call compiles again if this number or the
+    number of prompts is new, and once when a prompt has another length.
 
     Args:
         model: a model made by `char_language_model`.

@@ -136,9 +136,9 @@ def generate(
     only, and the same numbers give the same draw. `MixtureDensity` is such a layer. (Text has
     `char_lm.generate`, with options of its own.)
 
-    On TensorFlow the first call for a model compiles for about a second. The number
-    of time steps in `inputs` is rounded up to a power of two, and `length` too, at least to 64: a
-    call compiles again if either of them, or the number of sequences, is new.
+    On TensorFlow the first call for a model compiles for about a second. `length`
+    is rounded up to a power of two, at least to 64: a call compiles again if this number or the
+    number of sequences is new, and once when `inputs` has another number of time steps.
 
     Args:
         model: a chain of recurrent layers.
