@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import random
 import statistics
 import subprocess
@@ -48,11 +49,16 @@ def _seconds_per_step(step: Callable[[], object], count: int) -> float:
     return (time.perf_counter() - began) / count
 
 
-def apart(script: str, *options: object) -> dict:
-    """Runs a script in a process of its own; returns the JSON that it prints."""
+def apart(script: str, *options: object, environment: dict[str, str] | None = None) -> dict:
+    """Runs a script in a process of its own; returns the JSON that it prints.
+
+    `environment` adds to this process' variables.
+    """
     command = [sys.executable, script, *map(str, options)]
     print(f"apart: {' '.join(command[2:])}", file=sys.stderr)
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    variables = os.environ | (environment or {})
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=variables)
+    return json.loads(done.stdout)
 
 
 def cpu() -> dict[str, object]:

@@ -1,9 +1,35 @@
+import os
+import platform
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
 from common import command_line
+
+# A thread takes 100 MB four times; prints how many pages the system provided for the last.
+THREAD = """
+import resource, threading
+import numpy as np
+from common import command_line
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def work():
+    for _ in range(4):
+        before = faults()
+        arrays = [np.ones(12_500) for _ in range(1_000)]
+        del arrays
+    print(faults() - before)
+
+command_line.run(lambda: None)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
 
 
 class TestCommandLine:
@@ -84,3 +110,17 @@ class TestCommandLine:
             assert error.count("\n") == 1
             assert error.startswith("p: error: argument --size: must be a")
             assert f"Received: {text} (" in error
+
+    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such")
+    @pytest.mark.parametrize(("own", "kept"), [({}, True), ({"MALLOC_TOP_PAD_": "0"}, False)])
+    def test_freed_memory_is_kept(self, own, kept):
+        examples = str(Path(command_line.__file__).parent.parent)
+        variables = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+        done = subprocess.run(
+            [sys.executable, "-c", THREAD],
+            env=variables | {"PYTHONPATH": examples} | own,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert (int(done.stdout) < 1_000) == kept

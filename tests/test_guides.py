@@ -44,7 +44,7 @@ PRINTED = {
     "text": ["the quick brown fox jump", "the lazy dog"],
     "strokes": ["(4, 3)", "[[0, 2, 0], [-2, 0, 0], [0, -2, 1]]"],
     "serving": ["{'class_name': (1,), 'probabilities': (1, 3)}", "25", "(1, 9)"],
-    "performance": ["bfloat16 float32"],
+    "performance": [],
     "devices": ["1448"],
     "custom_cells": ["(2, 10, 32)", "(2, 32) (2, 10, 2, 32)"],
     "how_it_works": ["True"],
