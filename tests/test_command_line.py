@@ -111,7 +111,7 @@ class TestCommandLine:
             assert error.startswith("p: error: argument --size: must be a")
             assert f"Received: {text} (" in error
 
-    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such")
+    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's malloc")
     @pytest.mark.parametrize(("own", "kept"), [({}, True), ({"MALLOC_TOP_PAD_": "0"}, False)])
     def test_freed_memory_is_kept(self, own, kept):
         examples = str(Path(command_line.__file__).parent.parent)

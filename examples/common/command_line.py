@@ -82,7 +82,7 @@ def keep_freed_memory() -> None:
 
     Otherwise it returns heaps that are empty to the system, which has to clear their pages again:
     training on a CPU then takes up to twice as long (`benchmarks/allocator.py`). It keeps an empty
-    heap if that is no larger than M_TOP_PAD. Other systems have no `mallopt`, or nothing there.
+    heap if that is no larger than M_TOP_PAD. Without glibc this does nothing.
     """
     if "MALLOC_TOP_PAD_" not in os.environ:
         with contextlib.suppress(AttributeError, OSError, TypeError):
