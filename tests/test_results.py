@@ -445,10 +445,20 @@ def test_gain_at_several_sizes(kept, monkeypatch, tmp_path):
     assert f"| Small | 1,234 | 1,234 {shown}" in text
     assert "| 0.900 | 0.850 | +0.050 | -0.169 to +0.269 | +0.050 |" in text
     assert "![Gain](docs/results/sizes.png)" in text
+    head = "|  | lead after 250 steps | lead after 500 steps | steps to the same bits |"
+    # Small: from 2.00 to 1.00 bits in the second half, 1.02 after 0.98 of it. Large: 0.95 of it.
+    assert f"{head}\n| --- | --- | --- | --- |\n| Small | +0.02 | +0.02 | 99 % |" in text
+    assert "| Large | +0.05 | +0.05 | 98 % |" in text
     assert (kept / "sizes.png").stat().st_size > 10_000
     alone = sizes.gains_of(compared, {"large": kept_results("large")})
     assert sizes.gain_table(compared, alone, {"large": "Large"})[1][-2] == "unknown"
     assert sizes.draw_gains(compared, alone).axes[0].get_title() == "Gain"
+
+
+def test_share_of_steps():
+    history = {10: 2.0, 20: 1.0, 40: 1.5}
+    shares = [sizes.share_of_steps(history, bits) for bits in (2.5, 2.0, 1.25, 1.0, 0.9)]
+    assert shares == ["25 %", "25 %", "44 %", "50 %", "never"]
 
 
 def test_marks_are_checked_before_anything_is_written(kept, monkeypatch, tmp_path):

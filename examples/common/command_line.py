@@ -81,8 +81,8 @@ def keep_freed_memory() -> None:
     """Lets glibc keep the memory that a training step frees for the next one.
 
     Otherwise it returns heaps that are empty to the system, which has to clear their pages again:
-    training on a CPU then takes up to twice as long (`benchmarks/allocator.py`). It keeps an empty
-    heap if that is no larger than M_TOP_PAD. Without glibc this does nothing.
+    training on a CPU then takes up to twice as long (`benchmarks/allocator.py`). It keeps empty
+    heaps of up to M_TOP_PAD bytes. Other C libraries are left as they are.
     """
     if "MALLOC_TOP_PAD_" not in os.environ:
         with contextlib.suppress(AttributeError, OSError, TypeError):

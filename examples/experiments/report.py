@@ -87,7 +87,8 @@ def report(output: Path) -> None:
             sizes.draw_gains(compared, of_sizes).savefig(unfinished)
         titles = {name: EXPERIMENTS[name].title for name in compared.experiments}
         lines = in_markdown(sizes.gain_table(compared, of_sizes, titles))
-        lines += ["", f"![{compared.title}](docs/results/{name}.png)"]
+        lines += ["", f"![{compared.title}](docs/results/{name}.png)", ""]
+        lines += in_markdown(sizes.lead_table(compared, tables, titles))
         text = between_marks(text, name, "\n".join(lines))
     with outputs.replacing(PAGE) as unfinished:
         unfinished.write_text(text, "utf-8")

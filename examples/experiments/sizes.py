@@ -84,6 +84,47 @@ def gain_table(sizes: Sizes, gains: list[Gain], titles: dict[str, str]) -> list[
     return rows
 
 
+def lead_table(
+    sizes: Sizes, tables: dict[str, dict[str, list[dict]]], titles: dict[str, str]
+) -> list[list[str]]:
+    """Returns the rows of a table of the leads on validation during training, headings first.
+
+    Shown are the means over the seeds after the 1st, 2nd, 4th ... evaluation, and in how many of
+    the steps the better row reaches the other one's best.
+    """
+    head, rows = [], []
+    for name in sizes.experiments:
+        if not {sizes.better, sizes.other} <= tables.get(name, {}).keys():
+            continue
+        better, other = (mean_history(tables[name][row]) for row in (sizes.better, sizes.other))
+        shown = [step for n, step in enumerate(better, 1) if n & (n - 1) == 0]
+        head = ["", *(f"lead after {step:,} steps" for step in shown), "steps to the same bits"]
+        leads = [f"{other[step] - better[step]:+.2f}" for step in shown]
+        rows.append([titles[name], *leads, share_of_steps(better, min(other.values()))])
+    return [head, *rows]
+
+
+def mean_history(runs: list[dict]) -> dict[int, float]:
+    """Returns the mean validation bits of the runs after each number of steps."""
+    histories = zip(*(run["history"] for run in runs), strict=True)
+    return {
+        entries[0]["step"]: statistics.mean(entry["val_bits_per_character"] for entry in entries)
+        for entries in histories
+    }
+
+
+def share_of_steps(history: dict[int, float], bits: float) -> str:
+    """Returns in what share of the steps the bits are reached, between evaluations by a line."""
+    before = None
+    for step, value in history.items():
+        if value <= bits:
+            if before:
+                step -= (step - before[0]) * (bits - value) / (before[1] - value)
+            return f"{step / max(history):.0%}".replace("%", " %")
+        before = step, value
+    return "never"
+
+
 def draw_gains(sizes: Sizes, gains: list[Gain]) -> Figure:
     """Draws the gain against the number of weights, with the gain of each seed."""
     figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
