@@ -88,7 +88,7 @@ def report(output: Path) -> None:
         titles = {name: EXPERIMENTS[name].title for name in compared.experiments}
         lines = in_markdown(sizes.gain_table(compared, of_sizes, titles))
         lines += ["", f"![{compared.title}](docs/results/{name}.png)", ""]
-        lines += in_markdown(sizes.lead_table(compared, tables, titles))
+        lines += in_markdown(sizes.lead_table(compared, of_sizes, tables, titles))
         text = between_marks(text, name, "\n".join(lines))
     with outputs.replacing(PAGE) as unfinished:
         unfinished.write_text(text, "utf-8")

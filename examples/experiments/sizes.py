@@ -85,7 +85,10 @@ def gain_table(sizes: Sizes, gains: list[Gain], titles: dict[str, str]) -> list[
 
 
 def lead_table(
-    sizes: Sizes, tables: dict[str, dict[str, list[dict]]], titles: dict[str, str]
+    sizes: Sizes,
+    gains: list[Gain],
+    tables: dict[str, dict[str, list[dict]]],
+    titles: dict[str, str],
 ) -> list[list[str]]:
     """Returns the rows of a table of the leads on validation during training, headings first.
 
@@ -93,14 +96,13 @@ def lead_table(
     the steps the better row reaches the other one's best.
     """
     head, rows = [], []
-    for name in sizes.experiments:
-        if not {sizes.better, sizes.other} <= tables.get(name, {}).keys():
-            continue
-        better, other = (mean_history(tables[name][row]) for row in (sizes.better, sizes.other))
+    for gain in gains:
+        table = tables[gain.name]
+        better, other = (mean_history(table[row]) for row in (sizes.better, sizes.other))
         shown = [step for n, step in enumerate(better, 1) if n & (n - 1) == 0]
         head = ["", *(f"lead after {step:,} steps" for step in shown), "steps to the same bits"]
         leads = [f"{other[step] - better[step]:+.2f}" for step in shown]
-        rows.append([titles[name], *leads, share_of_steps(better, min(other.values()))])
+        rows.append([titles[gain.name], *leads, share_of_steps(better, min(other.values()))])
     return [head, *rows]
 
 
