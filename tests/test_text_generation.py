@@ -1,12 +1,14 @@
 import gc
 import string
 import weakref
+from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
 from test_char_language_model import CELLS, small
 
+import keras_hypernets.dynamic.recurrence.tensorflow_inference as inference
 from keras_hypernets import LayerNormLSTM, models
 from keras_hypernets.models import char_lm, sequences
 from keras_hypernets.models.char_lm import text_generation
@@ -54,6 +56,21 @@ class TextGeneration(tf.test.TestCase):
                 )
             for other in (twin, stepper):
                 self.assertEqual(other.count_params(), model.count_params())
+
+    def test_predict_with_states_equals_the_model_and_takes_the_fast_loop(self):
+        ids = np.random.default_rng(0).integers(0, 6, (2, 40))
+        for cell in CELLS:
+            model = small(cell)
+            expected = model(ids)
+            for jit_compile in (False, True):
+                reader = sequences.with_states(model)
+                reader.compile(jit_compile=jit_compile)
+                states = sequences.initial_states(model, 2)
+                with mock.patch.object(inference, "infer", wraps=inference.infer) as fast:
+                    first, *states = reader.predict_on_batch([ids[:, :20], *states])
+                    second, *_ = reader.predict_on_batch([ids[:, 20:], *states])
+                self.assertAllClose(np.concatenate([first, second], 1), expected, 5e-5, 5e-5)
+                self.assertEqual(fast.called, cell != "lstm")  # Keras' own cell has Keras' loop
 
     def test_a_masked_step_keeps_the_states(self):
         model = small(layers=2)

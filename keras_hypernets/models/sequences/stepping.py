@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
+from keras_hypernets.dynamic.gated_rnn import GatedRNN
 from keras_hypernets.dynamic.traced_once import compiled_if_eager
 from keras_hypernets.validation import array, integer
 
@@ -94,7 +95,7 @@ def initial_states(model: keras.Model, batch_size: int) -> list:
 
 
 def run(model: keras.Model, inputs: Any, states: list, mask: Any = None) -> tuple[Any, list]:
-    """Reads a window of steps from given states, by Keras' own loop over each layer's cell.
+    """Reads a window of steps from given states.
 
     Args:
         model: a chain of recurrent layers, stateful or not; its own states do not change.
@@ -123,7 +124,9 @@ def run(model: keras.Model, inputs: Any, states: list, mask: Any = None) -> tupl
 
 
 def _read(cell, dtype, x, states, mask):
-    reader = keras.layers.RNN(cell, return_sequences=True, return_state=True, dtype=dtype)
+    # In a compiled `predict`, such as that of `with_states`, GatedRNN is several times faster.
+    rnn = GatedRNN if isinstance(cell, GatedCell) else keras.layers.RNN
+    reader = rnn(cell, return_sequences=True, return_state=True, dtype=dtype)
     output, *states = reader(x, initial_state=states, mask=mask)
     return output, states
 
