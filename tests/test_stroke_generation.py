@@ -187,7 +187,7 @@ class Generation(tf.test.TestCase):
             ({"model": keras.Sequential()}, "`model` must be a chain of recurrent layers"),
             ({"inputs": x[:, :, 0]}, r"`inputs` must be an array \(batch, time, features\)"),
             ({"inputs": np.ones((2, 5, 2), "float32")}, r"with features \(1,\). Received: shape"),
-            ({"inputs": x[:, :0]}, "`lengths` must be 2 numbers of steps, 1 to 0"),
+            ({"inputs": x[:, :0]}, r"`inputs` must have at least one step. .* shape \(2, 0, 1\)"),
             ({"lengths": [5, 6]}, "`lengths` must be 2 numbers of steps, 1 to 5"),
             ({"lengths": [5]}, "`lengths` must be 2 numbers"),
             ({"lengths": [0, 1]}, "`lengths` must be 2 numbers"),

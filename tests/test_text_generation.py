@@ -105,21 +105,25 @@ class TextGeneration(tf.test.TestCase):
 
     def test_layers_between_the_embedding_and_the_recurrent_one(self):
         """They are in the table of the first cell's products too."""
-        model = keras.Sequential(
-            [
-                keras.Input((None,), dtype="int32"),
-                char_lm.CharacterEmbedding("abc", 5),
-                keras.layers.LayerNormalization(),
-                LayerNormLSTM(6, return_sequences=True),
-                keras.layers.Dense(3),
-            ]
-        )
-        states, last, text = sequences.initial_states(model, 1), np.array([1]), "b"
-        for _ in range(30):
-            logits, states = sequences.step(model, last, states)
-            last = np.argmax(logits, -1)
-            text += "abc"[last[0]]
-        self.assertEqual(char_lm.generate(model, "b", 30, temperature=0), text)
+        for between in (
+            keras.layers.LayerNormalization(),
+            keras.layers.TimeDistributed(keras.layers.Dense(3)),  # as many as there are ids
+        ):
+            model = keras.Sequential(
+                [
+                    keras.Input((None,), dtype="int32"),
+                    char_lm.CharacterEmbedding("abc", 5),
+                    between,
+                    LayerNormLSTM(6, return_sequences=True),
+                    keras.layers.Dense(3),
+                ]
+            )
+            states, last, text = sequences.initial_states(model, 1), np.array([1]), "b"
+            for _ in range(30):
+                logits, states = sequences.step(model, last, states)
+                last = np.argmax(logits, -1)
+                text += "abc"[last[0]]
+            self.assertEqual(char_lm.generate(model, "b", 30, temperature=0), text)
 
     def test_several_prompts_of_different_lengths(self):
         model = small()
@@ -299,8 +303,12 @@ class TextGeneration(tf.test.TestCase):
         ids = keras.Input((None,), dtype="int32")
         x = char_lm.CharacterEmbedding("abc")(ids)
         h = keras.layers.LSTM(4, return_sequences=True)(x)
-        dense = keras.layers.Dense(3)
+        dense, tanh = keras.layers.Dense(3), keras.layers.Activation("tanh")
         for output in (
+            dense(h + h),
+            dense(keras.ops.tanh(h)),
+            dense(tanh(keras.layers.LSTM(4, return_sequences=True)(tanh(x)))),
+            keras.layers.Dense(3, "softmax")(h),
             dense(keras.layers.LSTM(4)(x)),
             keras.layers.Dense(2)(h),
             dense(keras.layers.Add()([h, keras.layers.Dense(4)(x)])),

@@ -72,8 +72,8 @@ def char_language_model(
 def is_character_language_model(model: keras.Model) -> bool:
     """Returns whether a model is a character language model, such as `char_language_model` creates.
 
-    That is a chain of recurrent layers from a CharacterEmbedding to a Dense layer with one unit per
-    character.
+    That is a chain of recurrent layers from a CharacterEmbedding to a Dense layer of logits, one
+    unit per character without an activation.
     """
     if not is_chain(model):
         return False
@@ -81,6 +81,7 @@ def is_character_language_model(model: keras.Model) -> bool:
     return (
         isinstance(embedding, CharacterEmbedding)
         and isinstance(output, keras.layers.Dense)
+        and output.activation is keras.activations.linear
         and output.units == len(embedding.vocabulary)
     )
 

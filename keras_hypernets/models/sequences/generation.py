@@ -174,6 +174,10 @@ def generate(
     length = positive_integer("length", length)
     check_sampling(temperature, seed, None, None)
     batch, time = (int(size) for size in inputs.shape[:2])
+    if not time:
+        raise ValueError(
+            f"`inputs` must have at least one step. Received: shape {tuple(inputs.shape)}"
+        )
     given = [time] * batch if lengths is None else np.asarray(ops.convert_to_numpy(lengths))
     if np.shape(given) != (batch,) or not np.all((np.array(given) > 0) & (np.array(given) <= time)):
         raise ValueError(

@@ -9,7 +9,12 @@ from keras import ops
 
 from keras_hypernets.dynamic.gated_cell import GatedCell
 from keras_hypernets.dynamic.recurrence.step import step_of, values_of
-from keras_hypernets.models.sequences.stepping import chain, layers_of, recurrent_layers
+from keras_hypernets.models.sequences.stepping import (
+    chain,
+    layers_of,
+    of_one_step,
+    recurrent_layers,
+)
 
 
 def prepared_weights(model: keras.Model, ids: int | None = None) -> tuple:
@@ -30,7 +35,7 @@ def prepared_weights(model: keras.Model, ids: int | None = None) -> tuple:
         return values, None
     x = ops.arange(ids)
     for layer in itertools.takewhile(lambda one: one is not layers[0], layers_of(model)):
-        x = layer(x)
+        x = of_one_step(layer)(x)
     kernels, _ = values[0]
     return values, ops.matmul(ops.cast(x, cells[0].compute_dtype), kernels["x"])
 

@@ -4,6 +4,7 @@ A chain is a functional or Sequential model with one input and one output whose 
 another: recurrent layers of one cell that return sequences, and layers that treat all steps alike.
 """
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -23,13 +24,13 @@ STEPWISE = (
     keras.layers.LayerNormalization,
     keras.layers.TimeDistributed,
 )
+_IN_SERIES = weakref.WeakKeyDictionary()  # by functional model
 
 
 def is_chain(model: keras.Model) -> bool:
     """Returns whether a model is a chain as described above."""
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         return False
-    # Layers with one input each, in a model with one input and output, can only form a chain.
     layers = layers_of(model)
     recurrent = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
     return (
@@ -37,7 +38,13 @@ def is_chain(model: keras.Model) -> bool:
         and bool(recurrent)
         and all(map(_reads_on, recurrent))
         and all(layer in recurrent or _is_stepwise(layer) for layer in layers)
+        and _are_in_series(model)
     )
+
+
+def of_one_step(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Returns the layer that does for one step, without a time axis, what a layer does for all."""
+    return layer.layer if isinstance(layer, keras.layers.TimeDistributed) else layer
 
 
 def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
@@ -55,7 +62,30 @@ def _reads_on(layer):
 
 
 def _is_stepwise(layer):
-    return isinstance(layer, STEPWISE) or getattr(layer, "stepwise", False)
+    masks = getattr(layer, "mask_zero", False)  # a mask would not reach the recurrent layers
+    return not masks and (isinstance(layer, STEPWISE) or getattr(layer, "stepwise", False))
+
+
+def _are_in_series(model):
+    """Returns whether a model with one input and output calls nothing but layers, and each once.
+
+    As each layer of a chain has one input, they then follow one another. `model.layers` does not
+    tell: it leaves out operations such as `x + y`, and has a layer that is called twice once.
+    """
+    if not isinstance(model, keras.Function):
+        return True  # a Sequential
+    if model not in _IN_SERIES:
+        only_layers = len(model.operations) == len(model.layers)
+        _IN_SERIES[model] = only_layers and _calls_each_once(model)
+    return _IN_SERIES[model]
+
+
+def _calls_each_once(model):
+    try:
+        layers = model.get_config().get("layers", ())
+    except NotImplementedError:  # a layer without `get_config`: Keras does not tell
+        return True
+    return all(len(layer["inbound_nodes"]) < 2 for layer in layers)
 
 
 def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
@@ -67,7 +97,9 @@ def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
     if not is_chain(model):
         raise ValueError(
             "`model` must be a chain of recurrent layers that return sequences and of layers that "
-            f"treat every step alike, such as a `char_language_model`. Received: model={model!r}"
+            "treat every step alike, such as a `char_language_model`. Each layer must be called "
+            "once, on the output of the one before, and none may use masks. "
+            f"Received: model={model!r}"
         )
     return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
 
@@ -244,8 +276,6 @@ def chain(
             x, layer_states = recur(layer, x, states[:count])
             states = states[count:]
             new_states.extend(layer_states)
-        elif isinstance(layer, keras.layers.TimeDistributed) and not time:
-            x = layer.layer(x)
         else:
-            x = layer(x)
+            x = layer(x) if time else of_one_step(layer)(x)
     return x, new_states
