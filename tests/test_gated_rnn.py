@@ -351,6 +351,14 @@ class AsALayer(tf.test.TestCase):
         for a, b in zip(*found, strict=True):
             self.assertAllClose(a, b, 1e-5, 1e-5)
 
+    def test_stateful_with_several_cells(self):
+        layer = GatedRNN([LayerNormLSTMCell(3), HyperGRUCell(2, **SMALL)], stateful=True)
+        x = tf.ones((2, 5, 4))
+        first = layer(x)
+        self.assertNotAllClose(layer(x), first)
+        layer.reset_state()
+        self.assertAllClose(layer(x), first)
+
     def test_dropout_masks(self):
         """New ones for each step and call, one for forward and backward, kept at their rate."""
         keras.utils.set_random_seed(0)

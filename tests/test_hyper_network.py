@@ -336,6 +336,8 @@ class Errors(tf.test.TestCase):
                 continue
             with self.assertRaises(error):
                 model.load_weights(path)
+        with self.assertRaisesRegex(ValueError, "must be built before its weights are loaded"):
+            HyperNetwork(dense()).load_own_variables({})
 
     def test_a_target_that_keras_does_not_build_again(self):
         target = Scaled()

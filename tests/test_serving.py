@@ -291,6 +291,16 @@ def test_warm_up_requests_are_answered(exported):
         assert seen == [name for name, _ in requests]
 
 
+def test_warm_up_with_strings(tmp_path):
+    words = keras.Input((2,), dtype="string", name="words")
+    model = keras.Model(words, keras.layers.StringLookup(vocabulary=["a", "b"])(words))
+    export.export_saved_model(model, tmp_path / "model", warm_up=True)
+    logs = tmp_path / "model" / "assets.extra" / "tf_serving_warmup_requests"
+    (record,) = tf.data.TFRecordDataset(str(logs)).as_numpy_iterator()
+    request = files.prediction_logs().PredictionLog.FromString(record).predict_log.request
+    assert tf.make_ndarray(request.inputs["words"]).tolist() == [[b"", b""]]
+
+
 def test_warm_up_without_the_package(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     with pytest.raises(ImportError, match=r"`warm_up` needs tensorflow-serving-api"):

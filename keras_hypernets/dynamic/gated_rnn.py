@@ -113,6 +113,10 @@ class GatedRNN(keras.layers.RNN):
         """The list of cells, each of which reads the outputs of the one before."""
         return cells_of(self.cell)
 
+    def reset_state(self):
+        for state in keras.tree.flatten(self.states or []):  # Keras fails with several cells
+            state.assign(ops.zeros_like(state.value))
+
     def inner_loop(self, sequences, initial_state, mask, training=False):
         cells = self.cells
         as_base = all(

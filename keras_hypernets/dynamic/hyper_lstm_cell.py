@@ -111,7 +111,6 @@ class HyperLSTMCell(LSTMTail, HyperCell):
     float32_states = ("c", "hyper_c")
     gates = 4
     gate_names = ("i, input", "f, forget", "c, candidate", "o, output")
-    bias_rows = 4
 
     def __init__(
         self,

@@ -62,7 +62,6 @@ class HyperSimpleRNNCell(HyperCell):
     state_names = ("h", "hyper_h")
     gates = 1
     gate_names = ("h",)
-    bias_rows = 1
 
     def __init__(
         self,

@@ -23,9 +23,14 @@ def signatures_of_model(model: keras.Model) -> dict[str, Signature]:
         return dict(zip(names, keras.tree.flatten(outputs), strict=True))
 
     inputs = {
-        x.name: (x.dtype, x.shape, np.zeros([size or 1 for size in x.shape])) for x in model.inputs
+        x.name: (x.dtype, x.shape, _example([size or 1 for size in x.shape], x.dtype))
+        for x in model.inputs
     }
     return {"serving_default": Signature(serving_default, inputs)}
+
+
+def _example(shape, dtype):
+    return np.full(shape, "" if dtype == "string" else 0)
 
 
 def _output_names(model, flat):

@@ -405,6 +405,10 @@ class HyperNetwork(keras.Layer):
             self.protected.save(store)
 
     def load_own_variables(self, store):
+        if not self.built:
+            raise ValueError(
+                f"`{self.name}` must be built before its weights are loaded: call it once."
+            )
         self.protected = OutputRegularizer.load(store, self.condition_structure)
         found = sum(not key.startswith(PREFIX) for key in store.keys())
         if found != len(self.kept_weights):
