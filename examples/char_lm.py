@@ -77,13 +77,15 @@ def make_model(options: argparse.Namespace, vocabulary: str, **more):
 
 def evaluate(options: argparse.Namespace) -> None:
     """Prints the bits per character of a trained model."""
+    from common import outputs
     from common.texts import datasets, evaluation
 
     text = datasets.load_text(options.data, options.validation_share)
     model = evaluation.load(options.checkpoint)
     print(text.description)
     evaluation.evaluate_parts(model, text, options.train_characters)
-    evaluation.warn_of_another_text(options.checkpoint, text)
+    other = "another text, or another split of this one"
+    outputs.warn_of_other_data(options.checkpoint, text.sha256, other)
 
 
 def generate(options: argparse.Namespace) -> None:

@@ -68,6 +68,7 @@ def make_model(options: argparse.Namespace):
 
 def evaluate(options: argparse.Namespace) -> None:
     """Prints the nats per point and per drawing of a trained model."""
+    from common import outputs
     from common.strokes import datasets, evaluation
 
     data = datasets.load_drawings(
@@ -76,7 +77,8 @@ def evaluate(options: argparse.Namespace) -> None:
     model = evaluation.load(options.checkpoint)
     print(data.description)
     evaluation.evaluate_parts(model, data, options.train_drawings)
-    evaluation.warn_of_other_drawings(options.checkpoint, data)
+    other = "other drawings, or another choice of these"
+    outputs.warn_of_other_data(options.checkpoint, data.sha256, other)
 
 
 def generate(options: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ import keras_hypernets  # noqa: F401  whose layers the saved models have
 import mnist
 from common import outputs, training
 from common.images import training as image_training
-from common.texts import datasets, evaluation
+from common.texts import datasets
 
 TRAININGS = {
     "char_lm": (
@@ -192,17 +192,16 @@ class TestDamagedFiles:
             assert path.read_bytes() == damaged
 
     def test_results_beside_a_model(self, tmp_path, capsys):
-        text = datasets.TextData("text", "ab", "ab", "ab", "0" * 64)
-        path = tmp_path / "results.json"
+        sha256, path = "0" * 64, tmp_path / "results.json"
         for content, warning in (
             (None, ""),
-            (json.dumps({"settings": {"sha256": text.sha256}}), ""),
+            (json.dumps({"settings": {"sha256": sha256}}), ""),
             ('{"settings": {"sha256": "other"}}', "trained on another text"),
             ('{"settings": {', f"Received: {path}"),
         ):
             if content:
                 path.write_text(content)
-            evaluation.warn_of_another_text(str(tmp_path / "best.keras"), text)
+            outputs.warn_of_other_data(str(tmp_path / "best.keras"), sha256, "another text")
             error = capsys.readouterr().err
             assert warning in error if warning else not error
 

@@ -21,7 +21,7 @@ from test_char_language_model import small
 
 import live_page
 from common.texts import live
-from keras_hypernets import models, plots
+from keras_hypernets import export, models, plots
 
 RUNTIME = live_page.ROOT / "build" / "docs" / "live"  # where `make live` puts it
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -77,6 +77,17 @@ class LiveStep(tf.test.TestCase):
         read = tf.saved_model.load(str(live_page.CHECKPOINT)).signatures["tokens"]
         ids = trained().get_layer("embedding").encode("class A:\n")[None]
         self.assertAllClose(trained()(ids), read(ids=tf.constant(ids))["logits"], 1e-5, 1e-5)
+
+    def test_saved_model_is_loaded_with_the_options_of_its_cell(self):
+        options = {"hyper_units": 3, "embedding_dim": 2, "forget_bias": 0.0, "dropout": 0.1}
+        settings = {"cell": "hyper_lstm", "units": 4, "layers": 2, **options}
+        model = models.char_language_model("abc", **settings)
+        randomize(model)
+        folder = Path(self.get_temp_dir()) / "model"
+        settings |= {"learning_rate": 0.1, "batch_size": 8}
+        export.export_saved_model(model, folder, card={"settings": settings})
+        ids = np.array([[0, 2, 1, 1]], "int32")
+        self.assertAllClose(live.load(folder)(ids), model(ids), 1e-5, 1e-5)
 
     def test_files(self):
         folder = written()

@@ -131,9 +131,10 @@ def test_commands_on_a_trained_model(trained, data, tmp_path, capsys):
         line = f"{point:.4f} nats per point, {drawing:.2f} per drawing ({count} drawings)\n"
         assert f"{name:10}  {line}" in out
     assert err == ""
-    others = datasets.load_drawings(data, max_points=8)
-    evaluation.warn_of_other_drawings(checkpoint[1], others)
-    assert found["settings"]["sha256"] in capsys.readouterr().err
+    fewer = ["--max-points", "8", "--train-drawings", "8"]
+    strokes.main(["evaluate", "--data", data, *fewer, *checkpoint])
+    err = capsys.readouterr().err
+    assert "the model was trained on other drawings" in err and found["settings"]["sha256"] in err
 
     drawings = ["--output", str(tmp_path / "new" / "drawn"), "--count", "3", "--length", "9"]
     strokes.main(["generate", *drawings, *checkpoint])

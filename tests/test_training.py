@@ -168,8 +168,9 @@ def test_environment_is_json():
     assert record["machine"]["cpu"]
 
 
-def test_the_card_leaves_out_where_its_run_was_written(monkeypatch):
-    command = ["/home/me/mnist.py", "--seeds", "0", "--output", "/home/me/a b", "--schedule", "x y"]
+@pytest.mark.parametrize("output", [["--output", "/home/me/a b"], ["--output=/home/me/a b"]])
+def test_the_card_leaves_out_where_its_run_was_written(monkeypatch, output):
+    command = ["/home/me/mnist.py", "--seeds", "0", *output, "--schedule", "x y"]
     monkeypatch.setattr(training.sys, "argv", command)
     card = training.card_of({"error": 1.5, "settings": {}, "history": []}, "error")
     assert card["command"] == "python examples/mnist.py --seeds 0 --schedule 'x y'"

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,24 @@ def results_of(model: Path) -> dict | None:
     if results is None or not model.exists() or results.get("model_sha256") != sha256_of(model):
         return None
     return results
+
+
+def warn_of_other_data(model: str | Path, sha256: str, other: str) -> None:
+    """Says so on standard error if the results beside a model are of other data.
+
+    Args:
+        model: file of a trained model.
+        sha256: of the data that are there.
+        other: what the data are if they are not those of the training, such as "another text".
+    """
+    try:
+        results = read_results(Path(model).parent)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"warning: it is not known what the model was trained on. {error}\n")
+        return
+    trained_on = (results or {}).get("settings", {}).get("sha256", sha256)
+    if trained_on != sha256:
+        sys.stderr.write(f"warning: the model was trained on {other}, with SHA-256 {trained_on}\n")
 
 
 def sha256_of(path: Path) -> str:

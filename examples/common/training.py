@@ -283,8 +283,9 @@ def card_of(results: dict, score: str) -> dict:
     """What the card of a model says of the run: its score, its settings, and how to repeat it."""
     script, *options = sys.argv
     for number, option in reversed([*enumerate(options)]):
-        if option == "--output":  # a folder of whoever trained it
-            del options[number : number + 2]
+        name, equals, _ = option.partition("=")
+        if name == "--output":  # a folder of whoever trained it
+            del options[number : number + (1 if equals else 2)]
     return {
         "command": shlex.join(["python", f"examples/{Path(script).name}", *options]),
         score: results[score],

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common import outputs
 from common.strokes import batching, datasets
 from keras_hypernets import models
 
@@ -89,17 +88,6 @@ def dataset_to_evaluate(data: datasets.StrokeData, drawings: list) -> tf.data.Da
     size = min(EVALUATION_BATCH, len(drawings))
     batches = batching.StrokeBatches(drawings, size, 0, data.scale, data.resolution)
     return dataset_of(batches.evaluation_batches, batches.evaluation_steps)
-
-
-def warn_of_other_drawings(checkpoint: str, data: datasets.StrokeData) -> None:
-    """Says so if the results beside a checkpoint are of other drawings, or others of these."""
-    results = outputs.read_results(Path(checkpoint).parent)
-    trained_on = (results or {}).get("settings", {}).get("sha256", data.sha256)
-    if trained_on != data.sha256:
-        sys.stderr.write(
-            "warning: the model was trained on other drawings, or another choice of these, with "
-            f"SHA-256 {trained_on}\n"
-        )
 
 
 def generate(

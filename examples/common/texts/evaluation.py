@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from common import outputs
 from common.texts import batching, datasets
 from keras_hypernets import models
 
@@ -40,21 +39,6 @@ def mean_bits(reader: keras.Model, batches: Iterable[tuple[np.ndarray, np.ndarra
         total += bits.sum(dtype="float64")
         characters += bits.size
     return float(total / characters)
-
-
-def warn_of_another_text(checkpoint: str, text: datasets.TextData) -> None:
-    """Says so if the results beside a checkpoint are of another text or another split of it."""
-    try:
-        results = outputs.read_results(Path(checkpoint).parent)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"warning: it is not known which text the model was trained on. {error}\n")
-        return
-    trained_on = (results or {}).get("settings", {}).get("sha256", text.sha256)
-    if trained_on != text.sha256:
-        sys.stderr.write(
-            "warning: the model was trained on another text, or another split of this one, with "
-            f"SHA-256 {trained_on}\n"
-        )
 
 
 def evaluate_parts(

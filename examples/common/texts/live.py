@@ -1,5 +1,6 @@
 """What the live page runs and shows of a character language model: the work of `live_page.py`."""
 
+import inspect
 import json
 import warnings
 from pathlib import Path
@@ -13,11 +14,10 @@ import tensorflow as tf
 from keras import ops
 
 from common import outputs
-from common.recurrent_options import CELL_OPTIONS
 from common.texts import evaluation
 from keras_hypernets import models, plots
+from keras_hypernets.models.sequences.recurrent_stack import RECURRENT_LAYERS
 
-MODEL_OPTIONS = ("units", "layers", "cell", "token_embedding_size", *CELL_OPTIONS)
 LARGEST = 2e6  # bytes: a page should not be slow for its model
 SAMPLE = 500  # characters under which the largest changes are measured
 
@@ -67,9 +67,7 @@ def load(path: Path) -> keras.Model:
         return evaluation.load(path)
     try:
         card = json.loads((path / "card.json").read_text("utf-8"))
-        options = {
-            name: card["settings"][name] for name in MODEL_OPTIONS if name in card["settings"]
-        }
+        options = model_options(card["settings"])
         model = models.char_language_model(card["vocabulary"], **options)
         loaded = tf.saved_model.load(str(path))  # which owns the variables
         variables = loaded.signatures["tokens"].variables
@@ -82,6 +80,13 @@ def load(path: Path) -> keras.Model:
             f"of one with the settings of its training. Received: {path} ({error!r})"
         ) from error
     return model
+
+
+def model_options(settings: dict) -> dict:
+    """Returns the arguments of `char_language_model` among the settings of a training run."""
+    of_layer = inspect.signature(RECURRENT_LAYERS[settings["cell"]]).parameters
+    names = {"units", "layers", "cell", "token_embedding_size", *of_layer}
+    return {name: value for name, value in settings.items() if name in names}
 
 
 def step_with_changes(model: keras.Model) -> keras.Model:
