@@ -51,6 +51,11 @@ def signatures_of_classifier(
     import tensorflow as tf
 
     class_names = _checked(class_names, model)
+    if from_logits and _ends_in_softmax(model):
+        raise ValueError(
+            "`from_logits` must be False for a model that ends in a softmax. "
+            f"Received: from_logits={from_logits}"
+        )
 
     def serving_default(images):
         scores = model(ops.cast(images, model.inputs[0].dtype), training=False)
@@ -84,3 +89,9 @@ def _checked(class_names, model):
             f"to {outputs}"
         )
     return names
+
+
+def _ends_in_softmax(model):
+    (last,) = model.layers[-1:] or (None,)
+    softmax = keras.activations.softmax
+    return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is softmax
