@@ -5,8 +5,8 @@
 
 glibc returns what a thread has freed, and the system has to clear it again for the next step.
 `MALLOC_TOP_PAD_=67108864` (64 MiB, the size of the heaps that threads get) makes glibc keep it.
-`GLIBC_TUNABLES=glibc.malloc.hugetlb=1` also has it ask for pages of 2 MiB in place of 4 KiB, of
-which a processor finds more without looking them up. It makes a difference where
+`GLIBC_TUNABLES=glibc.malloc.hugetlb=1` also has it ask for pages of 2 MiB in place of 4 KiB, so
+that the processor looks up fewer addresses. It makes a difference where
 /sys/kernel/mm/transparent_hugepage/enabled says `madvise`.
 
 The model is that of `recurrent.py`, trained with `model.fit` from a generator or from arrays,

@@ -419,10 +419,13 @@ def test_probabilities_stay_what_they_are(tmp_path):
     images = keras.Input((4, 4, 1))
     flat = keras.layers.Flatten()(images)
     model = keras.Model(images, keras.layers.Dense(3, "softmax")(flat))
-    softmax = keras.Model(images, keras.layers.Softmax()(keras.layers.Dense(3)(flat)))
-    for of_softmax in (model, softmax):
+    layers = [keras.layers.Dense(3), keras.layers.Softmax()]
+    nested = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), *layers])
+    for of_softmax in (model, keras.Model(images, nested(images))):
         with pytest.raises(ValueError, match="`from_logits` must be False for a model that ends"):
             export.export_saved_model(of_softmax, tmp_path / "model", NAMES)
+    logits = keras.Model(images, keras.ops.log(model(images)))
+    export.export_saved_model(logits, tmp_path / "logits", NAMES)
     export.export_saved_model(model, tmp_path / "model", NAMES, from_logits=False)
     x = np.random.default_rng(0).integers(0, 2, (5, 4, 4, 1))
     serve = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]

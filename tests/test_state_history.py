@@ -79,7 +79,7 @@ class StateHistory(tf.test.TestCase):
             sequences.state_sizes(keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(2)]))
         masks = keras.layers.Embedding(3, 2, mask_zero=True)
         model = keras.Sequential([keras.Input((None,)), masks, HyperLSTM(4, return_sequences=True)])
-        with self.assertRaisesRegex(ValueError, "`model` must be a chain .* none may use masks"):
+        with self.assertRaisesRegex(ValueError, "`model` must be a chain .* none may make masks"):
             sequences.state_sizes(model)
 
     def test_keras_lstm(self):

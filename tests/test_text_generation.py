@@ -1,3 +1,4 @@
+import functools
 import gc
 import string
 import weakref
@@ -17,6 +18,13 @@ from keras_hypernets.models.sequences.gumbel_noise import gumbel_noise
 
 def joined(prompts, pieces):
     return ["".join(parts) for parts in zip(prompts, *pieces, strict=True)]
+
+
+class Product(keras.layers.Layer):
+    stepwise = True
+
+    def call(self, x, y=1.0):
+        return x * y
 
 
 class TextGeneration(tf.test.TestCase):
@@ -308,6 +316,7 @@ class TextGeneration(tf.test.TestCase):
             dense(h + h),
             dense(keras.ops.tanh(h)),
             dense(tanh(keras.layers.LSTM(4, return_sequences=True)(tanh(x)))),
+            dense(Product()(h, h)),
             keras.layers.Dense(3, "softmax")(h),
             dense(keras.layers.LSTM(4)(x)),
             keras.layers.Dense(2)(h),
@@ -319,6 +328,26 @@ class TextGeneration(tf.test.TestCase):
         ):
             with self.assertRaisesRegex(ValueError, "`model` must be a character language model"):
                 char_lm.generate(keras.Model(ids, output), "a", 3)
+        twice = keras.layers.LSTM(3, return_sequences=True)
+        embedding = char_lm.CharacterEmbedding("abc")
+        layers = [embedding, twice, twice, keras.layers.Dense(3)]
+        model = keras.Sequential([keras.Input((None,)), *layers])
+        with self.assertRaisesRegex(ValueError, "`model` must be a character language model"):
+            char_lm.generate(model, "a", 3)
+
+    def test_layers_of_other_models_and_functions_as_activations(self):
+        """What else the layers are in, and whether Keras can save them, makes no difference."""
+        embedding, dense = char_lm.CharacterEmbedding("abc"), keras.layers.Dense(3)
+        activation = functools.partial(keras.activations.leaky_relu, negative_slope=0.1)
+        between = keras.layers.Dense(4, activation)
+        lstm = keras.layers.LSTM(4, return_sequences=True)
+        texts = []
+        for _ in range(2):
+            ids = keras.Input((None,), dtype="int32")
+            model = keras.Model(ids, dense(lstm(between(embedding(ids)))))
+            texts.append(char_lm.generate(model, "a", 9, seed=1))
+        self.assertEqual(texts[0], texts[1])
+        self.assertLen(texts[0], 10)
 
     def test_bad_arguments(self):
         model = small()

@@ -92,6 +92,8 @@ def _checked(class_names, model):
 
 
 def _ends_in_softmax(model):
-    (last,) = model.layers[-1:] or (None,)
+    last = getattr(model, "operations", model.layers)[-1]  # `layers` lacks what follows them
+    if isinstance(last, keras.Model):
+        return _ends_in_softmax(last)
     softmax = keras.activations.softmax
     return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is softmax

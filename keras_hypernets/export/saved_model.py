@@ -81,7 +81,8 @@ def export_saved_model(
         path: folder to write.
         class_names: names of the classes of a model that maps images, with pixel values of 0 to
             255, to a score for each class. Default `None`: not a classifier.
-        from_logits: whether these scores are logits, not probabilities. Default `True`.
+        from_logits: whether these scores are logits, not probabilities. Default `True`, an error
+            for a model that ends in a softmax.
         version: positive integer, to write the folder `path/version`, as servers expect it, or
             `"next"` for one more than the highest that exists. Default `None`: `path` itself.
         card: dictionary of JSON values to add to `card.json`, such as data and score. Its entries

@@ -30,7 +30,7 @@ TESTS = {
     "training goes on from a file": trips.test_training_goes_on_as_if_nothing_had_been,
     "masks, states, `go_backwards`, `unroll`, `zero_output_for_mask`": life.test_outputs_and_states,
     "gradients, also into states": life.test_gradients,
-    "training with input dropout and the cell's recurrent one": life.test_training_with_dropout,
+    "training with dropout of the inputs and recurrent dropout": life.test_training_with_dropout,
     "`stateful`, `reset_state`": life.test_stateful,
     "padded stacks, `mask_zero`": life.test_padding_in_a_stack,
     "`Masking`": life.test_masking_layer,

@@ -94,7 +94,9 @@ def embedding_of(model: keras.Model) -> CharacterEmbedding:
     """
     if not is_character_language_model(model):
         raise ValueError(
-            "`model` must be a character language model made by `char_language_model`. "
+            "`model` must be a character language model, such as `char_language_model` makes: a "
+            "chain of recurrent layers from a CharacterEmbedding to a Dense layer of logits, one "
+            "for each character, without activation. "
             f"Received: model={model!r}"
         )
     return next(layer for layer in model.layers if isinstance(layer, CharacterEmbedding))

@@ -9,6 +9,7 @@ cases. A chain of your own needs
 - before, between and after them any layers that treat all steps alike, with and without a time
   axis: Activation, Dense, Dropout, Embedding, LayerNormalization, TimeDistributed, or a layer of
   your own with the attribute `stepwise = True`;
+- each layer called once, on the output of the one before, and no masks;
 - for `generate`, a last layer with a method `sample(outputs, temperature, seed, position)`, which
   draws the next input `(batch, ...)` from the outputs of one step `(batch, ...)`, with keras.ops
   only. `sample` of this module and `models.strokes.MixtureDensity` show how.

@@ -24,7 +24,7 @@ STEPWISE = (
     keras.layers.LayerNormalization,
     keras.layers.TimeDistributed,
 )
-_IN_SERIES = weakref.WeakKeyDictionary()  # by functional model
+_IN_SERIES = weakref.WeakKeyDictionary()  # by model: its layers, and whether they are
 
 
 def is_chain(model: keras.Model) -> bool:
@@ -62,30 +62,34 @@ def _reads_on(layer):
 
 
 def _is_stepwise(layer):
-    masks = getattr(layer, "mask_zero", False)  # a mask would not reach the recurrent layers
-    return not masks and (isinstance(layer, STEPWISE) or getattr(layer, "stepwise", False))
+    return isinstance(layer, STEPWISE) or getattr(layer, "stepwise", False)
 
 
 def _are_in_series(model):
-    """Returns whether a model with one input and output calls nothing but layers, and each once.
+    """Returns whether each layer is called once, with one tensor, and nothing else is called.
 
-    As each layer of a chain has one input, they then follow one another. `model.layers` does not
-    tell: it leaves out operations such as `x + y`, and has a layer that is called twice once.
+    In a model with one input and output they then follow one another. `model.layers` does not tell:
+    it leaves out operations, such as `x + y`, masks, and that a layer is called again.
     """
-    if not isinstance(model, keras.Function):
-        return True  # a Sequential
-    if model not in _IN_SERIES:
-        only_layers = len(model.operations) == len(model.layers)
-        _IN_SERIES[model] = only_layers and _calls_each_once(model)
-    return _IN_SERIES[model]
+    layers = [id(layer) for layer in model.layers]  # those of a Sequential may change
+    if _IN_SERIES.get(model, ((), False))[0] != layers:
+        _IN_SERIES[model] = layers, _check_calls(model)
+    return _IN_SERIES[model][1]
 
 
-def _calls_each_once(model):
-    try:
-        layers = model.get_config().get("layers", ())
-    except NotImplementedError:  # a layer without `get_config`: Keras does not tell
-        return True
-    return all(len(layer["inbound_nodes"]) < 2 for layer in layers)
+def _check_calls(model):
+    called, fits = [], []
+
+    def record(layer, *args, **kwargs):
+        tensors = keras.tree.flatten((args, kwargs))
+        tensors = [one for one in tensors if isinstance(one, keras.KerasTensor)]
+        called.append(id(layer))
+        fits.append(isinstance(layer, keras.Layer) and len(tensors) == 1)
+        return tensors[0]
+
+    graph = keras.Model(model.inputs, model.outputs)  # functional, whatever class `model` has
+    keras.models.clone_model(graph, clone_function=lambda one: one, call_function=record)
+    return all(fits) and len(set(called)) == len(called)
 
 
 def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
@@ -98,7 +102,8 @@ def recurrent_layers(model: keras.Model) -> list[keras.layers.RNN]:
         raise ValueError(
             "`model` must be a chain of recurrent layers that return sequences and of layers that "
             "treat every step alike, such as a `char_language_model`. Each layer must be called "
-            "once, on the output of the one before, and none may use masks. "
+            "once, on the output of the one before, and none may make masks, as `mask_zero=True` "
+            "does. "
             f"Received: model={model!r}"
         )
     return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]
