@@ -1,21 +1,18 @@
-"""What glibc's settings save in training on a CPU: kept memory and huge pages.
+"""What it costs to train on a CPU while glibc returns the memory of each step to the system.
 
     python benchmarks/allocator.py
     python benchmarks/allocator.py --sizes S L --data generator arrays --rounds 5
 
 glibc returns what a thread has freed, and the system has to clear it again for the next step.
 `MALLOC_TOP_PAD_=67108864` (64 MiB, the size of the heaps that threads get) makes glibc keep it.
-`GLIBC_TUNABLES=glibc.malloc.hugetlb=1` also has it ask for pages of 2 MiB in place of 4 KiB, so
-that the processor looks up fewer addresses. It makes a difference where
-/sys/kernel/mm/transparent_hugepage/enabled says `madvise`.
 
 The model is that of `recurrent.py`, trained with `model.fit` from a generator or from arrays,
 without XLA, as plain `model.compile` has it on a CPU. Each measurement is a process of its own,
-with these variables or without. Time is that of a step of the last epoch: TensorFlow compiles in
-the first, and takes some 40 steps to learn which operations are quick enough to run in a row, so
-that others can run beside them. Faults are the pages that the system had to provide in a step.
-Every round measures all; printed are medians over the rounds, and ratios in the same round with
-their quartiles. For Linux with glibc; nothing else should run on the machine.
+with the variable or without. Time is that of a step of the last epoch: TensorFlow compiles in the
+first, and takes some 40 steps to learn which operations are quick enough to run in a row, so that
+others can run beside them. Faults are the pages that the system had to provide in a step. Every
+round measures both; printed are medians over the rounds, and ratios in the same round with their
+quartiles. For Linux with glibc; nothing else should run on the machine.
 """
 
 import argparse
@@ -42,12 +39,6 @@ from common.command_line import HEAP_BYTES  # noqa: E402
 LAYERS = ("keras.layers.LSTM", "LayerNormLSTM", "HyperLSTM")
 DATA = ("generator", "arrays")
 DEFAULT, KEPT = "default", f"MALLOC_TOP_PAD_={HEAP_BYTES}"
-KEEPING = {"MALLOC_TOP_PAD_": str(HEAP_BYTES)}
-VARIANTS = {
-    DEFAULT: {},
-    KEPT: KEEPING,
-    f"{KEPT}, huge pages": KEEPING | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
-}
 EPOCHS, STEPS = 7, 8
 
 
@@ -83,12 +74,13 @@ def measure(name: str, size: str, data: str) -> dict[str, float]:
 
 
 def compare(name: str, size: str, data: str, rounds: int) -> dict[str, dict]:
-    """Returns the table of the variants."""
-    found = {variant: [] for variant in VARIANTS}
+    """Returns the table of both variants."""
+    found = {DEFAULT: [], KEPT: []}
     for _ in range(rounds):
         for variant, values in found.items():
+            setting = {"MALLOC_TOP_PAD_": str(HEAP_BYTES)} if variant == KEPT else {}
             command = "--measure", name, "--sizes", size, "--data", data
-            values.append(apart(__file__, *command, environment=VARIANTS[variant]))
+            values.append(apart(__file__, *command, environment=setting))
     times = {name: [value["milliseconds"] for value in values] for name, values in found.items()}
     table = summarize(times, DEFAULT)
     for variant, values in found.items():
@@ -101,7 +93,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["S"])
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA[:1])
-    parser.add_argument("--layers", nargs="+", choices=LAYERS, default=LAYERS)
     parser.add_argument("--rounds", type=int, default=3)
     path = Path(__file__).parent / "results" / "allocator.json"
     parser.add_argument("--output", type=Path, default=path)
@@ -112,13 +103,13 @@ def main() -> None:
         return
     options.output.parent.mkdir(parents=True, exist_ok=True)
     results = {"rounds": options.rounds, "cpu": cpu(), "steps": {}, **training.environment()}
-    for size, data, name in itertools.product(options.sizes, options.data, options.layers):
+    for size, data, name in itertools.product(options.sizes, options.data, LAYERS):
         title = f"{name}, {size}, {data}"
         table = results["steps"][title] = compare(name, size, data, options.rounds)
         print(f"\n{title}: a training step")
         print_table(table)
         faults = [f"{row['faults']:,}" for row in table.values()]
-        print(f"page faults in it: {', '.join(faults)}", flush=True)
+        print(f"page faults in it: {' and '.join(faults)}", flush=True)
         outputs.save_json(options.output, results)
 
 
